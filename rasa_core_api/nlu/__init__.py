@@ -1,0 +1,1 @@
+"""Embedded language understanding: training data, features, classifiers, entities, models."""
