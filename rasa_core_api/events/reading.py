@@ -1,0 +1,267 @@
+"""Reading events from JSON: what clients push, action servers answer and stores keep."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from attrs import frozen
+from twisted.logger import Logger
+
+from rasa_core_api.constants import JSON
+from rasa_core_api.events import (
+    ActionExecuted,
+    ActionExecutionRejected,
+    ActionReverted,
+    AgentUttered,
+    AllSlotsReset,
+    BotUttered,
+    ConversationPaused,
+    ConversationResumed,
+    Event,
+    FollowupAction,
+    Form,
+    FormValidation,
+    ReminderScheduled,
+    Restarted,
+    SlotSet,
+    StoryExported,
+    UserUtteranceReverted,
+    UserUttered,
+)
+from rasa_core_api.exceptions import InvalidEvent, UnknownEvent
+
+log = Logger()
+
+#: Types of old releases that are accepted and have no effect.
+IGNORED_TYPES = frozenset({"topic"})
+
+_DATE_TIME = re.compile(
+    r"(\d{4})-?(\d\d)-?(\d\d)[T ]?(?:(\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d{1,9}))?)?)?"
+    r"\s*(Z|z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?"
+)
+
+
+def parse_date_time(text: str) -> datetime:
+    """An ISO 8601 time, with or without an offset, seconds or a time of day. Raises ValueError."""
+    match = _DATE_TIME.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text[:60]!r} is not a time such as 2018-09-03T11:41:10+02:00")
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    fraction, zone = match[7], match[8]
+    tzinfo: timezone | None = None
+    if zone in ("Z", "z", "UTC", "GMT"):
+        tzinfo = timezone.utc
+    elif zone:
+        digits = zone[1:].replace(":", "").ljust(4, "0")
+        offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+        tzinfo = timezone(-offset if zone[0] == "-" else offset)
+    micros = int((fraction or "0").ljust(6, "0")[:6])
+    return datetime(year, month, day, hour, minute, second, micros, tzinfo)
+
+
+@frozen
+class EventReader:
+    """Reads events; `now` dates those without a time (seconds since the epoch), `new_id` names reminders."""
+
+    now: Callable[[], float]
+    new_id: Callable[[], str]
+
+    def read(self, data: JSON) -> Event | None:
+        """The event of one JSON object, None for a type that is ignored.
+
+        Raises `UnknownEvent` for a type that no release knew, `InvalidEvent` for a member of the wrong
+        type or one that is missing.
+        """
+        if not isinstance(data, Mapping):
+            raise InvalidEvent("An event is a JSON object.", parameter="", **{"in": "body"})
+        kind = data.get("event")
+        if not isinstance(kind, str):
+            raise InvalidEvent("Couldn't extract a proper event from the request body.", parameter="", **{"in": "body"})
+        reader = _READERS.get(kind)
+        if reader is None:
+            if kind in IGNORED_TYPES:
+                log.warn("events of type {kind} have no effect", kind=kind)
+                return None
+            raise UnknownEvent(f"Unknown event name '{kind[:100]}'.", parameter="event", **{"in": "body"})
+        return reader(_Members(data, kind), self._time(data, kind), self)
+
+    def read_list(self, items: Iterable[JSON]) -> list[Event]:
+        """The events of a list; objects that name no event are skipped."""
+        events = []
+        for item in items:
+            if isinstance(item, Mapping) and item.get("event") is None:
+                continue
+            event = self.read(item)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _time(self, data: Mapping[str, JSON], kind: str) -> float:
+        value = data.get("timestamp")
+        if value is None or (kind == StoryExported.type_name and isinstance(value, str)):
+            return self.now()
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _invalid(kind, "timestamp", "a number")
+        try:
+            seconds = float(value)
+        except OverflowError:
+            raise _invalid(kind, "timestamp", "a finite number") from None
+        if not math.isfinite(seconds):
+            raise _invalid(kind, "timestamp", "a finite number")
+        return seconds or self.now()
+
+
+def _invalid(kind: str, name: str, wanted: str) -> InvalidEvent:
+    return InvalidEvent(f"The member '{name}' of a '{kind}' event must be {wanted}.", parameter=name, **{"in": "body"})
+
+
+class _Members:
+    """The members of one event object, with errors that name them."""
+
+    def __init__(self, data: Mapping[str, JSON], kind: str) -> None:
+        self.data = data
+        self.kind = kind
+
+    def text(self, name: str) -> str:
+        value = self.data.get(name)
+        if not isinstance(value, str):
+            raise _invalid(self.kind, name, "a text")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        return None if self.data.get(name) is None else self.text(name)
+
+    def optional_number(self, *names: str) -> float | None:
+        for name in names:
+            value = self.data.get(name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise _invalid(self.kind, name, "a number")
+            return value
+        return None
+
+    def flag(self, name: str, default: bool | None) -> bool:
+        value = self.data.get(name, default)
+        if not isinstance(value, bool):
+            raise _invalid(self.kind, name, "true or false")
+        return value
+
+
+def checked_parse_data(value: JSON, text: str | None, kind: str = "user") -> dict[str, JSON]:
+    """Parse data with `intent`, `entities` and `text` in the types that trackers rely on. Raises `InvalidEvent`."""
+    if value is None:
+        return {"intent": {}, "entities": [], "text": text}
+    if not isinstance(value, Mapping):
+        raise _invalid(kind, "parse_data", "an object")
+    data = dict(value)
+    intent = data.setdefault("intent", {})
+    if intent is not None and not isinstance(intent, Mapping):
+        raise _invalid(kind, "parse_data.intent", "an object")
+    _check_intent(intent or {}, "parse_data.intent", kind)
+    entities = data.setdefault("entities", [])
+    if entities is None:
+        data["entities"] = entities = []
+    if not isinstance(entities, list) or not all(
+        isinstance(entity, Mapping) and isinstance(entity.get("entity"), str) for entity in entities
+    ):
+        raise _invalid(kind, "parse_data.entities", "a list of objects with 'entity' and 'value'")
+    ranking = data.get("intent_ranking")
+    if ranking is not None:
+        if not isinstance(ranking, list) or not all(isinstance(item, Mapping) for item in ranking):
+            raise _invalid(kind, "parse_data.intent_ranking", "a list of objects")
+        for item in ranking:
+            _check_intent(item, "parse_data.intent_ranking", kind)
+    return data
+
+
+def _check_intent(intent: Mapping[str, JSON], name: str, kind: str) -> None:
+    if not isinstance(intent.get("name"), (str, type(None))):
+        raise _invalid(kind, f"{name}.name", "a text")
+    confidence = intent.get("confidence")
+    if isinstance(confidence, bool) or not isinstance(confidence, (int, float, type(None))):
+        raise _invalid(kind, f"{name}.confidence", "a number")
+
+
+_Reader = Callable[[_Members, float, EventReader], Event]
+
+
+def _user(members: _Members, time: float, reader: EventReader) -> Event:
+    text = members.optional_text("text")
+    return UserUttered(
+        text=text,
+        parse_data=checked_parse_data(members.data.get("parse_data"), text),
+        input_channel=members.optional_text("input_channel"),
+        timestamp=time,
+    )
+
+
+def _reminder(members: _Members, time: float, reader: EventReader) -> Event:
+    try:
+        when = parse_date_time(members.text("date_time"))
+    except ValueError as error:
+        raise InvalidEvent(
+            f"The member 'date_time' of a 'reminder' event: {error}", parameter="date_time", **{"in": "body"}
+        ) from None
+    return ReminderScheduled(
+        action_name=members.text("action"),
+        trigger_date_time=when,
+        name=members.optional_text("name") or reader.new_id(),
+        kill_on_user_message=members.flag("kill_on_user_msg", True),
+        timestamp=time,
+    )
+
+
+def _bare(kind: type[Any]) -> _Reader:
+    def read(members: _Members, time: float, reader: EventReader) -> Event:
+        event: Event = kind(timestamp=time)
+        return event
+
+    return read
+
+
+def _utterance(kind: type[BotUttered]) -> _Reader:
+    def read(members: _Members, time: float, reader: EventReader) -> Event:
+        return kind(text=members.optional_text("text"), data=members.data.get("data"), timestamp=time)
+
+    return read
+
+
+_READERS: Mapping[str, _Reader] = {
+    "user": _user,
+    "bot": _utterance(BotUttered),
+    "agent": _utterance(AgentUttered),
+    "slot": lambda m, t, r: SlotSet(key=m.text("name"), value=m.data.get("value"), timestamp=t),
+    "action": lambda m, t, r: ActionExecuted(
+        action_name=m.text("name"),
+        policy=m.optional_text("policy"),
+        confidence=m.optional_number("confidence", "policy_confidence"),
+        timestamp=t,
+    ),
+    "followup": lambda m, t, r: FollowupAction(action_name=m.text("name"), timestamp=t),
+    "reminder": _reminder,
+    "form": lambda m, t, r: Form(name=m.optional_text("name"), timestamp=t),
+    "form_validation": lambda m, t, r: FormValidation(validate=m.flag("validate", None), timestamp=t),
+    "action_execution_rejected": lambda m, t, r: ActionExecutionRejected(
+        action_name=m.text("name"),
+        policy=m.optional_text("policy"),
+        confidence=m.optional_number("confidence"),
+        timestamp=t,
+    ),
+    **{
+        kind.type_name: _bare(kind)
+        for kind in (
+            AllSlotsReset,
+            Restarted,
+            UserUtteranceReverted,
+            ActionReverted,
+            ConversationPaused,
+            ConversationResumed,
+            StoryExported,
+        )
+    },
+}
