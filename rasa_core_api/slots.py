@@ -69,7 +69,7 @@ class DataSlot(Slot):
 
     def features(self, value: JSON) -> tuple[float, ...]:
         if type(self).as_feature is Slot.as_feature:
-            raise InvalidDomain(f"the slot {self.name!r} has no type that can be featurized; give it one", slot=self.name)
+            raise InvalidDomain(f"slots.{self.name}: no type that has features; give it one", slot=self.name)
         return super().features(value)
 
 
@@ -117,12 +117,9 @@ class CategoricalSlot(Slot):
         return len(self.values)
 
     def features(self, value: JSON) -> tuple[float, ...]:
-        found = [0.0] * len(self.values)
-        try:
-            found[self.values.index(str(value).lower())] = 1.0
-        except ValueError:
-            pass
-        return tuple(found)
+        wanted = str(value).lower()
+        found = self.values.index(wanted) if wanted in self.values else -1
+        return tuple(1.0 if index == found else 0.0 for index in range(len(self.values)))
 
     def persistence(self) -> dict[str, JSON]:
         return {**super().persistence(), "values": self.values}
