@@ -1,0 +1,108 @@
+"""Trackers that are kept alive between turns, so that a turn does not read its whole conversation."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from rasa_core_api.concurrency import Slices
+from rasa_core_api.constants import ACTION_LISTEN
+from rasa_core_api.domain import Domain
+from rasa_core_api.events import ActionExecuted, Event
+from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.trackers import Tracker
+
+#: Events read from a store, and applied, before the reactor gets its turn.
+_PAGE = 2_000
+_AT_ONCE = 128
+
+
+async def replay(tracker: Tracker, events: Sequence[Event], slices: Slices) -> None:
+    """Apply many events in slices."""
+    for begin in range(0, len(events), _AT_ONCE):
+        if begin:
+            await slices.breathe()
+        tracker.extend(events[begin : begin + _AT_ONCE])
+
+
+class LiveTrackers:
+    """A bounded cache of trackers over a store; the least recently used one goes first.
+
+    `max_trackers` and `max_events` bound the whole cache. Callers hold the conversation's place in line.
+    """
+
+    def __init__(
+        self,
+        store: TrackerStore,
+        slices: Slices,
+        now: Callable[[], float],
+        max_trackers: int = 4_000,
+        max_events: int = 600_000,
+    ) -> None:
+        self._store = store
+        self._slices = slices
+        self._now = now
+        self._max_trackers = max_trackers
+        self._max_events = max_events
+        self._cache: OrderedDict[str, Tracker] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self._events = 0
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    async def current(self, sender_id: str, domain: Domain) -> tuple[Tracker, int]:
+        """The tracker as stored, and its stored end.
+
+        A conversation that the store does not know begins with an `action_listen` event that is not stored
+        yet: then the end is below the tracker's.
+        """
+        tracker = self._cache.get(sender_id)
+        if tracker is not None and tracker.domain is domain and not self._store.shared:
+            self._cache.move_to_end(sender_id)
+            return tracker, tracker.end
+        if tracker is not None and tracker.domain is domain:
+            tail = await self._store.read(sender_id, tracker.end)
+            if tail is not None and tail.start == tracker.start and tail.end >= tracker.end:
+                await replay(tracker, tail.events, self._slices)
+                self.keep(tracker)
+                return tracker, tail.end
+        return await self._load(sender_id, domain)
+
+    async def _load(self, sender_id: str, domain: Domain) -> tuple[Tracker, int]:
+        self.drop(sender_id)
+        tail = await self._store.read(sender_id, 0, _PAGE)
+        if tail is None:
+            return self.fresh(sender_id, domain), 0
+        tracker = Tracker(sender_id, domain, tail.start)
+        await replay(tracker, tail.events, self._slices)
+        while tracker.end < tail.end:
+            page = await self._store.read(sender_id, tracker.end, _PAGE)
+            if page is None or page.start != tracker.start or not page.events:
+                return await self._load(sender_id, domain)
+            await replay(tracker, page.events, self._slices)
+        self.keep(tracker)
+        return tracker, tracker.end
+
+    def fresh(self, sender_id: str, domain: Domain) -> Tracker:
+        """A tracker of a conversation that begins: one `action_listen`."""
+        tracker = Tracker(sender_id, domain)
+        tracker.update(ActionExecuted(action_name=ACTION_LISTEN, timestamp=self._now()))
+        return tracker
+
+    def keep(self, tracker: Tracker) -> None:
+        """Remember a tracker whose events are stored."""
+        sender_id = tracker.sender_id
+        size = len(tracker.events)
+        self._events += size - self._sizes.get(sender_id, 0)
+        self._sizes[sender_id] = size
+        self._cache[sender_id] = tracker
+        self._cache.move_to_end(sender_id)
+        while len(self._cache) > self._max_trackers or (self._events > self._max_events and len(self._cache) > 1):
+            oldest = next(iter(self._cache))
+            self.drop(oldest)
+
+    def drop(self, sender_id: str) -> None:
+        """Forget a tracker: it is read again from the store when it is needed."""
+        if self._cache.pop(sender_id, None) is not None:
+            self._events -= self._sizes.pop(sender_id)
