@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -99,12 +98,6 @@ class Turn:
     output: OutputChannel | None = None
     answers: list[BotMessage] = field(factory=list)
     reminders: list[ReminderScheduled] = field(factory=list)
-
-    @property
-    def turn_id(self) -> str:
-        """The same for every attempt at this turn, another one for every other turn."""
-        text = f"{self.tracker.sender_id}\0{self.stored}".encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 @define
@@ -255,7 +248,7 @@ class Processor:
         action = model.actions.get(name)
         events: list[Event] = []
         if name != ACTION_LISTEN or name in model.domain.overridden_defaults:
-            call = ActionCall(tracker, model.domain, dispatcher, self.now, turn.turn_id)
+            call = ActionCall(tracker, model.domain, dispatcher, self.now, turn.stored)
             try:
                 events = await action.run(call)
             except ActionRejected:
@@ -282,15 +275,17 @@ class Processor:
         )
         if events:
             self._warn_of_slots(model, tracker, name, events)
-        for event in events:
-            if release.retimes_action_events:
-                event = evolve(event, timestamp=self.now())
+        for event in self.retimed(events) if release.retimes_action_events else events:
             tracker.update(event)
             if isinstance(event, ReminderScheduled):
                 turn.reminders.append(event)
         self._log_said(turn)
         if turn.output is not None:
             await self.commit(turn)
+
+    def retimed(self, events: Sequence[Event]) -> list[Event]:
+        """The same events, dated now."""
+        return [evolve(event, timestamp=self.now()) for event in events]
 
     async def _apologise(self, turn: Turn) -> None:
         if self.failure_template is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
@@ -16,13 +17,19 @@ from rasa_core_api.trackers import Tracker
 
 @frozen
 class ActionCall:
-    """What an action is run with. `turn_id` is the same whenever the same turn is tried again."""
+    """What an action is run with. `base` is the number of the first event that the turn will store."""
 
     tracker: Tracker
     domain: Domain
     dispatcher: Dispatcher
     now: Callable[[], float] = field(repr=False)  # seconds since the epoch
-    turn_id: str = ""
+    base: int = 0
+
+    @property
+    def turn_id(self) -> str:
+        """The same for every attempt at this turn, another one for every other turn."""
+        text = f"{self.tracker.sender_id}\0{self.base}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 class Action(ABC):

@@ -44,7 +44,7 @@ class RemoteAction(Action):
                 f"the action {self.name!r} needs an action server: name it as 'action_endpoint' in the endpoints file",
                 action=self.name,
             )
-        headers = {"X-Turn-Id": call.turn_id} if call.turn_id else None
+        headers = {"X-Turn-Id": call.turn_id}
         try:
             answer = await self._http.request_json(endpoint, "POST", body=await self._body(call), headers=headers)
         except OutgoingFailed as error:

@@ -1,0 +1,545 @@
+"""The agent: one facade over conversations and the model that serves them.
+
+It holds one immutable model, swapped in one assignment; what is under way keeps the model it began with.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from attrs import define, field, frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from rasa_core_api.actions.registry import ActionRegistry, ActionServer
+from rasa_core_api.concurrency import Lines, Slices
+from rasa_core_api.constants import ACTION_LISTEN, DEFAULT_SENDER_ID, JSON
+from rasa_core_api.domain import Domain
+from rasa_core_api.endpoints import Endpoints, OutgoingHTTP
+from rasa_core_api.events import ActionExecuted, Event, ReminderScheduled
+from rasa_core_api.events.reading import EventReader
+from rasa_core_api.exceptions import (
+    AgentNotReady,
+    InvalidEvent,
+    InvalidParameter,
+    NoDomain,
+    NotBuilt,
+    PredictionFailed,
+    RasaCoreError,
+    TrainingFailed,
+)
+from rasa_core_api.interpreter import Interpreter, RegexInterpreter
+from rasa_core_api.live_trackers import LiveTrackers, replay
+from rasa_core_api.messages import BotMessage, UserMessage
+from rasa_core_api.models.generation import Generation
+from rasa_core_api.nlg import ResponseGenerator
+from rasa_core_api.nlg.callback import CallbackGenerator
+from rasa_core_api.nlg.templates import TemplateGenerator
+from rasa_core_api.processor import Model, Predicted, Processor
+from rasa_core_api.reminders import Reminders, is_cancelled
+from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.trackers import EventVerbosity, Tracker, TrackerView
+from rasa_core_api.training.story_writer import story_of
+
+log = Logger()
+
+PAUSED = "Bot is currently paused and no restart was received yet."
+NO_NEED_TO_CONTINUE = (
+    "You do not need to call continue after action listen got returned for the previous continue call. "
+    "You are expected to call 'parse' with the next user message."
+)
+
+
+@frozen
+class Scored:
+    """A prediction as clients see it: `(action, score)` in domain order."""
+
+    scores: list[tuple[str, float]]
+    policy: str | None
+    confidence: float
+    view: TrackerView
+
+
+@frozen
+class NextAction:
+    """Answer of the remote-execution protocol of 0.8 to 0.10."""
+
+    action: str | None
+    info: str | None
+    view: TrackerView
+
+
+class Installer(Protocol):
+    """Loads a model without stopping the reactor."""
+
+    async def install_archive(self, archive: Path) -> Generation:
+        """The generation in an uploaded archive, checked. Raises `UnsupportedModel`."""
+
+
+@define
+class Agent:
+    """What the server and the channels talk to.
+
+    `store` is open before the first request. Clock, time (`now`, seconds since the epoch), ids and
+    random choices are given, so that the same requests give the same answers.
+    """
+
+    store: TrackerStore
+    http: OutgoingHTTP
+    clock: IReactorTime
+    endpoints: Endpoints = field(factory=Endpoints)
+    interpreter: Interpreter | None = None
+    now: Callable[[], float] = time.time
+    new_id: Callable[[], str] = field(default=lambda: secrets.token_hex(16))
+    choose: Callable[[Sequence[JSON]], JSON] = random.choice
+    failure_template: str | None = None
+    version: str = "0.11.12"
+    line_limit: int | None = None
+    installer: Installer | None = None
+    _model: Model | None = field(default=None, init=False)
+
+    slices: Slices = field(init=False)
+    event_reader: EventReader = field(init=False)
+    _trackers: LiveTrackers = field(init=False)
+    _lines: Lines = field(init=False)
+    _reminders: Reminders = field(init=False)
+    _processor: Processor = field(init=False)
+    _empty_fingerprint: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.slices = Slices(self.clock)
+        self.event_reader = EventReader(self.now, self.new_id)
+        self._trackers = LiveTrackers(self.store, self.slices, self.now)
+        self._lines = Lines(self.line_limit)
+        self._reminders = Reminders(self.clock, self.now, self._remind)
+        self._processor = Processor(
+            self.store,
+            self._trackers,
+            self._lines,
+            self.slices,
+            self.now,
+            self._reminders.schedule,
+            self.failure_template,
+        )
+        self._empty_fingerprint = self.new_id()
+
+    # --- the model -----------------------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        return self._model is not None
+
+    @property
+    def model(self) -> Model:
+        """The model in service. Raises `AgentNotReady`."""
+        if self._model is None:
+            raise AgentNotReady(
+                "No agent loaded. To continue processing, a model of a trained agent needs to be loaded."
+            )
+        return self._model
+
+    @property
+    def domain(self) -> Domain:
+        return self.model.domain
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with every model that is put into service."""
+        return self._empty_fingerprint if self._model is None else self._model.fingerprint
+
+    def install(self, generation: Generation, interpreter: Interpreter | None = None) -> Model:
+        """Serve another model from the next turn on; an interpreter of its own comes with it."""
+        if interpreter is not None:
+            self.interpreter = interpreter
+        self._model = self.prepare(generation)
+        log.info("serving the model {source}", source=generation.source or generation.fingerprint)
+        return self._model
+
+    def prepare(self, generation: Generation) -> Model:
+        """The generation with what a turn needs around it; nothing is put into service."""
+        domain = generation.domain
+        generator: ResponseGenerator
+        if self.endpoints.nlg is not None:
+            generator = CallbackGenerator(self.endpoints.nlg, self.http, self.slices)
+        else:
+            generator = TemplateGenerator(domain.templates, domain.release, self.choose)
+        server = ActionServer(
+            self.endpoints.action_endpoint, self.http, self.event_reader, self.slices, self.version
+        )
+        fingerprints = generation.metadata.get("action_fingerprints")
+        return Model(
+            domain=domain,
+            ensemble=generation.ensemble,
+            actions=ActionRegistry(domain, server),
+            generator=generator,
+            interpreter=self.interpreter or RegexInterpreter(domain.release),
+            fingerprint=generation.fingerprint,
+            action_fingerprints=fingerprints if isinstance(fingerprints, Mapping) else {},
+            source=generation.source,
+        )
+
+    async def install_archive(self, archive: Path) -> None:
+        """Serve the model of an uploaded archive. Raises `UnsupportedModel`; the old one then stays."""
+        if self.installer is None:
+            raise NotBuilt("this server does not take models")
+        self.install(await self.installer.install_archive(archive))
+
+    def status(self) -> dict[str, JSON]:
+        """Members of `/status`."""
+        return {
+            "model_fingerprint": self.fingerprint,
+            "is_ready": self.is_ready,
+            "tracker_store": {"type": self.store.name, **self.store.status()},
+        }
+
+    # --- talking -------------------------------------------------------------------------------------
+
+    async def handle_message(self, message: UserMessage) -> list[BotMessage]:
+        """One turn. While no model is loaded the message is dropped and nothing is answered."""
+        if self._model is None:
+            log.info("a message was dropped: no model is loaded yet")
+            return []
+        return await self._processor.handle_message(self._model, message)
+
+    async def handle_text(self, text: str, sender_id: str) -> list[BotMessage]:
+        """One turn for a text over the HTTP API."""
+        return await self._processor.handle_message(self.model, UserMessage(text=text, sender_id=sender_id))
+
+    async def parse(self, text: str) -> dict[str, JSON]:
+        """What the interpreter makes of a text; no conversation is touched."""
+        await self.slices.breathe()
+        return await self._processor.parse(self.model, text)
+
+    # --- trackers ------------------------------------------------------------------------------------
+
+    async def tracker(
+        self,
+        sender_id: str,
+        verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
+        until: float | None = None,
+    ) -> TrackerView:
+        """A conversation, created where it is new; `until` shows it as it was at that time (seconds)."""
+        async with self._lines.of(sender_id):
+            await self.slices.breathe()
+            tracker = await self._current(sender_id)
+            if until is None:
+                return tracker.view(verbosity)
+            events = list(tracker.events)
+            domain = tracker.domain
+        past = Tracker(sender_id, domain)
+        await replay(past, _until(events, until), self.slices)
+        return past.view(verbosity)
+
+    async def _current(self, sender_id: str) -> Tracker:
+        """The tracker, stored when it is new; the caller holds its place in line."""
+        if self._model is None:
+            raise NoDomain(
+                "Could not retrieve tracker. Most likely because there is no domain set on the agent."
+            )
+        tracker, stored = await self._trackers.current(sender_id, self._model.domain)
+        await self._store_new(tracker, stored)
+        return tracker
+
+    async def _store_new(self, tracker: Tracker, stored: int) -> None:
+        if tracker.end > stored:
+            try:
+                await self.store.append(tracker.sender_id, stored, tracker.events_since(stored))
+            except BaseException:
+                self._trackers.drop(tracker.sender_id)
+                raise
+            self._trackers.keep(tracker)
+
+    async def append(
+        self,
+        sender_id: str,
+        items: AsyncIterator[JSON] | Iterable[JSON],
+        single: bool,
+        verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
+    ) -> TrackerView:
+        """Append events to the log, all or none; nothing is predicted. Raises `InvalidParameter`.
+
+        In a list, objects that name no event are skipped, but one event there must be.
+        """
+        self.model  # not ready comes before what is wrong with the body  # noqa: B018
+        events, ignored = await self._read_events(items, skip=not single)
+        if not events and not ignored:
+            raise InvalidParameter(
+                "Couldn't extract a proper event from the request body.", parameter="", **{"in": "body"}
+            )
+        async with self._lines.of(sender_id):
+            await self.slices.breathe()
+            tracker, stored = await self._trackers.current(sender_id, self.domain)
+            try:
+                await replay(tracker, events, self.slices)
+            except BaseException:
+                self._trackers.drop(sender_id)
+                raise
+            await self._store_new(tracker, stored)
+            return tracker.view(verbosity)
+
+    async def replace(
+        self,
+        sender_id: str,
+        items: AsyncIterator[JSON] | Iterable[JSON],
+        verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
+    ) -> TrackerView:
+        """Discard the conversation and begin a new one from these events. Raises `InvalidParameter`."""
+        domain = self.domain
+        events, _ = await self._read_events(items, skip=True)
+        async with self._lines.of(sender_id):
+            await self.slices.breathe()
+            start, _ = await self.store.replace(sender_id, events)
+            self._trackers.drop(sender_id)
+            tracker = Tracker(sender_id, domain, start)
+            await replay(tracker, events, self.slices)
+            self._trackers.keep(tracker)
+            return tracker.view(verbosity)
+
+    async def _read_events(
+        self, items: AsyncIterator[JSON] | Iterable[JSON], skip: bool
+    ) -> tuple[list[Event], int]:
+        """Events, and how many entries were accepted without being one."""
+        events: list[Event] = []
+        ignored = 0
+        count = 0
+        read = self.event_reader.read
+        async for item in _each(items):
+            count += 1
+            if not count % 64:
+                await self.slices.breathe()
+            if skip and isinstance(item, Mapping) and item.get("event") is None:
+                continue
+            event = read(item)
+            if event is None:
+                ignored += 1
+            else:
+                events.append(event)
+        return events, ignored
+
+    async def sender_ids(self) -> list[str]:
+        """All conversations of the store."""
+        return await self.store.sender_ids()
+
+    async def story(self, sender_id: str, until: float | None = None) -> str:
+        """The conversation as an end-to-end story."""
+        view = await self.tracker(sender_id, EventVerbosity.APPLIED, until)
+        await self.slices.breathe()
+        return story_of(sender_id, view.events or (), e2e=True)
+
+    # --- parts of a turn -----------------------------------------------------------------------------
+
+    async def execute(
+        self,
+        sender_id: str,
+        action_name: str,
+        policy: str | None = None,
+        confidence: float | None = None,
+        verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
+    ) -> tuple[TrackerView, list[BotMessage]]:
+        """Run exactly one action. Raises `UnknownAction`."""
+        model = self.model
+        model.domain.index_of(action_name)
+        async with self._lines.of(sender_id):
+            await self.slices.breathe()
+            turn = await self._processor.begin(model, sender_id)
+            try:
+                await self._processor.run_action(turn, action_name, policy, confidence)
+                await self._processor.commit(turn)
+            except BaseException:
+                self._processor.abandon(turn)
+                raise
+            return turn.tracker.view(verbosity), turn.answers
+
+    async def predict(
+        self, sender_id: str, verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART
+    ) -> Scored:
+        """What the bot would do next; a follow-up action is used for this answer only."""
+        model = self.model
+        async with self._lines.of(sender_id):
+            await self.slices.breathe()
+            tracker, stored = await self._trackers.current(sender_id, model.domain)
+            try:
+                predicted = self._predicted(model, tracker)
+                await self._store_new(tracker, stored)
+                return _scored(predicted, tracker, verbosity)
+            except BaseException:
+                self._trackers.drop(sender_id)
+                raise
+            finally:
+                tracker.release_followup()
+
+    @staticmethod
+    def _predicted(model: Model, tracker: Tracker) -> Predicted:
+        try:
+            return Processor.predict(model, tracker)
+        except RasaCoreError as error:
+            raise PredictionFailed(f"Server failure. Error: {error}") from error
+
+    async def predict_events(
+        self,
+        items: AsyncIterator[JSON] | Iterable[JSON],
+        verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
+        skip: bool = False,
+    ) -> Scored:
+        """What the bot would do after these events; nothing is stored. Raises `InvalidParameter`."""
+        model = self.model
+        try:
+            events, _ = await self._read_events(items, skip)
+        except InvalidEvent as error:
+            raise InvalidParameter(
+                f"Supplied events are not valid. {error}", parameter="", **{"in": "body"}
+            ) from error
+        tracker = Tracker(DEFAULT_SENDER_ID, model.domain)
+        await replay(tracker, events, self.slices)
+        return _scored(self._predicted(model, tracker), tracker, verbosity)
+
+    async def log_message(
+        self,
+        sender_id: str,
+        text: str,
+        parse_data: Mapping[str, JSON] | None = None,
+        verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
+    ) -> TrackerView:
+        """Log a message of the user without answering it."""
+        model = self.model
+        async with self._lines.of(sender_id):
+            await self.slices.breathe()
+            turn = await self._processor.begin(model, sender_id)
+            try:
+                message = UserMessage(text=text, sender_id=sender_id, parse_data=parse_data)
+                await self._processor.log_message(turn, message)
+                await self._processor.commit(turn)
+            except BaseException:
+                self._processor.abandon(turn)
+                raise
+            return turn.tracker.view(verbosity)
+
+    # --- the remote-execution protocol of 0.8 to 0.10 ------------------------------------------------
+
+    async def parse_old(self, sender_id: str, text: str) -> NextAction:
+        """Log a message and predict the one action that the caller is to run."""
+        model = self.model
+        async with self._lines.of(sender_id):
+            await self.slices.breathe()
+            turn = await self._processor.begin(model, sender_id)
+            try:
+                await self._processor.log_message(turn, UserMessage(text=text, sender_id=sender_id))
+                action = self._next(model, turn.tracker)
+                await self._processor.commit(turn)
+            except BaseException:
+                self._processor.abandon(turn)
+                raise
+            finally:
+                turn.tracker.release_followup()
+            return NextAction(action, PAUSED if action is None else None, turn.tracker.view(EventVerbosity.NONE))
+
+    async def continue_old(
+        self, sender_id: str, executed_action: str | None, items: Iterable[JSON]
+    ) -> NextAction:
+        """Log what the caller ran and predict the next action. Raises `UnknownAction`, `InvalidParameter`."""
+        model = self.model
+        if executed_action is not None:
+            model.domain.index_of(executed_action)
+        events, _ = await self._read_events(items, skip=True)
+        async with self._lines.of(sender_id):
+            await self.slices.breathe()
+            turn = await self._processor.begin(model, sender_id)
+            tracker = turn.tracker
+            try:
+                if executed_action == ACTION_LISTEN:
+                    await self._processor.commit(turn)
+                    return NextAction(None, NO_NEED_TO_CONTINUE, tracker.view(EventVerbosity.NONE))
+                if executed_action is not None:
+                    tracker.update(ActionExecuted(action_name=executed_action, timestamp=self.now()))
+                await replay(tracker, self._processor.retimed(events), self.slices)
+                action = self._next(model, tracker)
+                await self._processor.commit(turn)
+            except BaseException:
+                self._processor.abandon(turn)
+                raise
+            finally:
+                tracker.release_followup()
+            return NextAction(action, PAUSED if action is None else None, tracker.view(EventVerbosity.NONE))
+
+    def _next(self, model: Model, tracker: Tracker) -> str | None:
+        if not Processor.may_predict(tracker, model.domain):
+            return None
+        predicted = self._predicted(model, tracker)
+        if predicted.action == ACTION_LISTEN:
+            tracker.update(
+                ActionExecuted(
+                    action_name=ACTION_LISTEN,
+                    policy=predicted.policy,
+                    confidence=predicted.confidence,
+                    timestamp=self.now(),
+                )
+            )
+        return predicted.action
+
+    # --- learning ------------------------------------------------------------------------------------
+
+    async def finetune(self, items: Iterable[JSON], epochs: int, batch_size: int) -> None:
+        """Learn from a correct conversation; only possible where the model was trained in this process."""
+        self.model  # noqa: B018
+        try:
+            await self._read_events(items, skip=True)
+        except InvalidEvent as error:
+            raise InvalidParameter(
+                f"Supplied events are not valid. {error}", parameter="", **{"in": "body"}
+            ) from error
+        raise TrainingFailed(
+            "Server failure. Error: this model was loaded, not trained here, so it holds no stories to learn with"
+        )
+
+    async def evaluate(self, stories: str, e2e: bool) -> dict[str, JSON]:
+        """How well the model predicts stories."""
+        self.model  # noqa: B018
+        raise NotBuilt("evaluation of stories is not part of this build")
+
+    # --- reminders and the end -----------------------------------------------------------------------
+
+    async def _remind(self, sender_id: str, reminder: ReminderScheduled, output: object) -> None:
+        if self._model is not None:
+            await self._processor.run_reminder(self._model, sender_id, reminder, output, is_cancelled)
+
+    @property
+    def busy(self) -> int:
+        """How many conversations have a turn under way."""
+        return len(self._lines)
+
+    def stop(self) -> None:
+        """No reminder fires any more."""
+        self._reminders.stop()
+
+
+def _scored(predicted: Predicted, tracker: Tracker, verbosity: EventVerbosity) -> Scored:
+    scores = predicted.scores(tracker.domain)
+    return Scored(
+        [(name, score if score == score else 0.0) for name, score in zip(tracker.domain.action_names, scores, strict=True)],
+        predicted.policy,
+        predicted.confidence,
+        tracker.view(verbosity),
+    )
+
+
+def _until(events: Sequence[Event], until: float) -> list[Event]:
+    chosen: list[Event] = []
+    for event in events:
+        if event.timestamp > until:
+            break
+        chosen.append(event)
+    return chosen
+
+
+async def _each(items: AsyncIterator[JSON] | Iterable[JSON]) -> AsyncIterator[JSON]:
+    if isinstance(items, AsyncIterator):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
