@@ -83,6 +83,12 @@ class Release:
     minimum_model_version: str  # reported by /version
     metadata_file: str
 
+    # training data
+    keeps_listen_lines: bool  # `- action_listen` in a story counts, and none is added where there is one
+    finishes_reverted: bool  # before `undo`, `rewind` or `restart` a training dialogue also ends
+    revisits_checkpoints: bool  # dialogues that wait at checkpoints are kept until these are reached
+    steps_need_both_ends: bool  # a step that lost all starts or all ends to the removal of cycles goes too
+
     def __str__(self) -> str:
         return self.name
 
@@ -133,6 +139,10 @@ _R08 = Release(
     drops_augmented_trackers=False,
     minimum_model_version="0.8.0",
     metadata_file="policy_metadata.json",
+    keeps_listen_lines=False,
+    finishes_reverted=False,
+    revisits_checkpoints=False,
+    steps_need_both_ends=False,
 )
 _R09 = evolve(_R08, name="0.9", order=(0, 9), states_key="states", normalisation="l2", minimum_model_version="0.9.0")
 _R010 = evolve(
@@ -151,6 +161,7 @@ _R010 = evolve(
     undefined_restart_text=True,
     default_fallback_action=ACTION_DEFAULT_FALLBACK,
     nulling_recall=False,
+    steps_need_both_ends=True,
     minimum_model_version="0.10.0a3",
 )
 _R011 = evolve(
@@ -179,6 +190,8 @@ _R012 = evolve(
     auto_fill_option=True,
     adds_slash=True,
     rejection=True,
+    keeps_listen_lines=True,
+    finishes_reverted=True,
     minimum_model_version="0.12.0",
 )
 _R013 = evolve(
@@ -199,6 +212,7 @@ _R013 = evolve(
     fallback_score=1.2,
     form_score=1.3,
     fallback_needs_listen=True,
+    revisits_checkpoints=True,
     minimum_model_version="0.13.0a6",
 )
 _R014 = evolve(

@@ -1,0 +1,188 @@
+"""Story files are read as the releases read them; mistakes are named by file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rasa_core_api.events import ActionExecuted, AllSlotsReset, Event, Form, SlotSet, UserUttered
+from rasa_core_api.exceptions import InvalidTrainingData
+from rasa_core_api.releases import BY_NAME
+from rasa_core_api.training.story_reader import read_marked, read_stories
+from rasa_core_api.training.story_writer import marked_text
+from rasa_core_api.training.structures import STORY_START, StoryStep
+from tests.training.helpers import parse, read
+
+
+def words(events: list[Event]) -> list[str]:
+    found = []
+    for event in events:
+        if isinstance(event, UserUttered):
+            found.append(f"* {event.text}")
+        elif isinstance(event, ActionExecuted):
+            found.append(event.action_name)
+        elif isinstance(event, SlotSet):
+            found.append(f"{event.key}={event.value}")
+        else:
+            found.append(event.type_name)
+    return found
+
+
+def shape(step: StoryStep) -> tuple[list[str], list[str], list[str]]:
+    return [start.name for start in step.starts], words(step.events), [end.name for end in step.ends]
+
+
+def test_language() -> None:
+    """Comments, blanks and indentation do not count; parameters are JSON; one slot line may set several slots."""
+    files = read(
+        """## one <!-- not the name -->
+* greet{"name": "Ada"} <!-- hello -->
+    - utter_a
+
+    - slot{"a": 1, "b": null}
+  - reset_slots
+- form{"name": "f"}
+* form: inform
+    - form: f
+"""
+    )
+    (step,) = files.steps
+    assert step.block_name == "one"
+    assert shape(step) == (
+        [STORY_START],
+        ['* greet{"name": "Ada"}', "utter_a", "a=1", "b=None", "reset_slots", "form"],
+        [],
+    )
+    assert isinstance(step.events[4], AllSlotsReset)
+    assert step.events[5] == Form(name="f", timestamp=0.0)
+    assert [place.line for place in step.places] == [2, 3, 5, 5, 6, 7]
+    assert files.notices == []
+
+
+def test_before_forms() -> None:
+    """Up to 0.11 there are no forms: such lines are actions and messages; listens are dropped."""
+    (step,) = read('## one\n* greet\n - form{"name": "f"}\n - action_listen\n', "0.11").steps
+    assert words(step.events) == ["* greet", "f"]
+    (step,) = read("## one\n* greet\n - action_listen\n", "0.12").steps
+    assert words(step.events) == ["* greet", "action_listen"]
+
+
+def test_alternatives() -> None:
+    """Alternatives fork the story; the forks meet again at a generated checkpoint."""
+    files = read("## one\n* a OR b\n - u1\n* c OR d\n")
+    shapes = [shape(step) for step in files.steps]
+    meeting, last = shapes[0][2], shapes[3][2]
+    assert meeting[0].startswith("GENR_OR_") and last[0].startswith("GENR_OR_") and meeting != last
+    assert shapes == [
+        ([STORY_START], ["* a"], meeting),
+        ([STORY_START], ["* b"], meeting),
+        (meeting, ["u1", "* c"], last),
+        (meeting, ["u1", "* d"], last),
+    ]
+    assert files.steps[0].starts is files.steps[1].starts, "copies share their starts"
+
+
+def test_checkpoints() -> None:
+    """Checkpoints before the first event start a story, later ones end it; consecutive ones fork."""
+    files = read('## one\n> x{"e": 1}\n> y\n - u1\n> v\n> w\n - u2\n')
+    assert [shape(step) for step in files.steps] == [
+        (["x", "y"], ["u1"], ["v"]),
+        (["x", "y"], ["u1"], ["w"]),
+        (["v", "w"], ["u2"], []),
+    ]
+    assert files.steps[0].starts[0].conditions == {"e": 1}
+
+
+def test_ignored_conditions() -> None:
+    """Conditions where a story ends have no effect, and that is said."""
+    (notice,) = read('## one\n* a\n> x{"e": 1}\n').notices
+    assert str(notice.place) == "stories.md:3" and "ignored" in notice.text
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "expected"),
+    [
+        ("* greet\n", 1, "expected '## story name'"),
+        ("## s\n* greet{\n", 2, "expected an intent"),
+        ("## s\n* a\n - slot\n", 3, "slot without parameters"),
+        ("## s\n* a\n - slot{1}\n", 3, "JSON object"),
+        ("## s\n* a\n - utter_a[1]{oops}\n", 3, "JSON object"),
+        ("## s\n* a\n - say `name`\n", 3, "unknown template variable `name`"),
+        ('## s\n* a\n - reminder{"action": "x"}\n', 3, "date_time"),
+        ("## s\n* {}\n", 2, "expected an intent"),
+        ('## s\n* a\n - go{"name": 1}\n', 3, "expected a text as the name"),
+    ],
+)
+def test_errors(text: str, line: int, expected: str) -> None:
+    """A mistake names the file, the line and what was expected."""
+    with pytest.raises(InvalidTrainingData) as caught:
+        read(text)
+    assert str(caught.value).startswith(f"stories.md:{line}: ")
+    assert expected in str(caught.value)
+    assert caught.value.details == {"file": "stories.md", "line": line}
+
+
+def test_strange_lines() -> None:
+    """Lines that are no part of the language are skipped, and that is said."""
+    files = read("intro\n## s\n* a\nwhat is this\n- {}\n- u1\n")
+    assert [(notice.place.line, notice.text[:7]) for notice in files.notices] == [
+        (1, "skipped"),
+        (4, "skipped"),
+        (5, "skipped"),
+    ]
+    assert words(files.steps[0].events) == ["* a", "u1"]
+
+
+def test_folder(tmp_path: Path) -> None:
+    """All files below a folder are read, hidden ones are not; a missing one and a binary one are named."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "b.md").write_text("## two\n* b\n")
+    (tmp_path / "sub" / "a.md").write_text("## three\n* c\n")
+    (tmp_path / "a.md").write_text("\ufeff## one\n* a\n", "utf-8")
+    (tmp_path / ".hidden").write_text("* broken")
+    release = BY_NAME["0.14"]
+    assert [step.block_name for step in read_stories([tmp_path], release, parse).steps] == ["one", "two", "three"]
+    with pytest.raises(InvalidTrainingData, match="no such file"):
+        read_stories([tmp_path / "none"], release, parse)
+    (tmp_path / "c.md").write_bytes(b"## x\n\xff\xfe")
+    with pytest.raises(InvalidTrainingData, match=r"c\.md:2: not UTF-8"):
+        read_stories([tmp_path], release, parse)
+
+
+def test_exclusion(tmp_path: Path) -> None:
+    """A share of the steps can be left out at random."""
+    (tmp_path / "s.md").write_text("".join(f"## s{i}\n* a\n" for i in range(10)))
+    release = BY_NAME["0.14"]
+    kept = read_stories([tmp_path], release, parse, exclusion_percentage=30, random=Random(1)).steps
+    assert len(kept) == 7
+    assert len(read_stories([tmp_path], release, parse, exclusion_percentage=100).steps) == 10
+
+
+def test_end_to_end() -> None:
+    """The end-to-end form carries the true intent and the marked entities."""
+    (step,) = read("## s\n* inform: to [Rome](city:rome) by [train](mean)\n - u1\n", e2e=True).steps
+    event = step.events[0]
+    assert isinstance(event, UserUttered)
+    assert event.text == "to Rome by train"
+    assert event.parse_data["true_intent"] == "inform"
+    assert event.parse_data["true_entities"] == [
+        {"entity": "city", "value": "rome", "start": 3, "end": 7},
+        {"entity": "mean", "value": "train", "start": 11, "end": 16},
+    ]
+    with pytest.raises(InvalidTrainingData, match="intent: message"):
+        read("## s\n* inform\n", e2e=True)
+
+
+@given(st.lists(st.tuples(st.text("abc ", max_size=4), st.text("xyz", min_size=1, max_size=4)), max_size=4))
+def test_marks_round_trip(parts: list[tuple[str, str]]) -> None:
+    """What the writer marks, the reader reads."""
+    text, entities = "", []
+    for before, value in parts:
+        start = len(text) + len(before)
+        text += before + value
+        entities.append({"entity": "e", "value": value, "start": start, "end": start + len(value)})
+    assert read_marked(marked_text(text, entities)) == (text, entities)
