@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -28,15 +27,18 @@ _Entries = list[dict[str, float] | None]
 
 def read_key(key: str) -> str:
     """The plain form of a persisted key: Base64 of deflated text, or the text itself."""
+    if key.startswith("["):
+        return key
     try:
         packed = base64.b64decode(key, validate=True)
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(packed, MAX_KEY)
-        if unpacker.unconsumed_tail:
-            raise ValueError("a key is larger than 1 MB unpacked")
-        return text.decode("utf-8")
-    except (binascii.Error, zlib.error, UnicodeDecodeError):
+        plain = text.decode("utf-8")
+    except (ValueError, zlib.error):
         return key
+    if unpacker.unconsumed_tail:
+        raise ValueError("a key is larger than 1 MB unpacked")
+    return plain
 
 
 def write_key(plain: str) -> str:

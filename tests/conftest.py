@@ -1,0 +1,53 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+
+CONFORMANCE = Path(
+    os.environ.get("RASA_CORE_CONFORMANCE") or Path(__file__).resolve().parents[2] / "shared" / "conformance"
+)
+
+
+class LoggedFailures:
+    """Failures that were logged and that no test has taken yet."""
+
+    def __init__(self) -> None:
+        self._failures: list[Failure] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        failure = event.get("log_failure")
+        if failure is not None:
+            self._failures.append(failure)
+
+    def take(self) -> list[type[BaseException]]:
+        """The types of the failures logged so far; they count as expected."""
+        taken, self._failures = self._failures, []
+        return [failure.type for failure in taken]
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[LoggedFailures]:
+    """Fails a test that leaves a logged failure behind."""
+    failures = LoggedFailures()
+    globalLogPublisher.addObserver(failures)
+    try:
+        yield failures
+    finally:
+        globalLogPublisher.removeObserver(failures)
+    left = failures.take()
+    assert not left, f"failures were logged and not expected: {left}"
+
+
+@pytest.fixture(scope="session")
+def conformance() -> Path:
+    """The recordings of the real releases; tests that need them are skipped where they are absent."""
+    if not CONFORMANCE.is_dir():
+        pytest.skip(f"no recordings at {CONFORMANCE}: set RASA_CORE_CONFORMANCE")
+    return CONFORMANCE

@@ -1,0 +1,160 @@
+"""Tests of lines, slices and work that outlives its caller."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from rasa_core_api.concurrency import Lines, Slices, uninterrupted
+from rasa_core_api.exceptions import TooManyRequests
+
+from tests.conftest import LoggedFailures
+
+
+def test_lines_keep_order_and_keys_apart() -> None:
+    """Work under one key goes in order of arrival, other keys do not wait for it."""
+    lines, order, gates = Lines(), [], [Deferred() for _ in range(4)]
+
+    async def work(name: str, key: str, gate: Deferred[None]) -> None:
+        async with lines.of(key):
+            order.append(f"{name} begins")
+            await gate
+            order.append(f"{name} ends")
+
+    for name, key, gate in zip("abcd", "kkxk", gates, strict=True):
+        Deferred.fromCoroutine(work(name, key, gate))
+    assert order == ["a begins", "c begins"]
+    for gate in gates:
+        gate.callback(None)
+    assert order[2:] == ["a ends", "b begins", "b ends", "c ends", "d begins", "d ends"] or order[2:] == [
+        "a ends", "b begins", "b ends", "d begins", "c ends", "d ends",
+    ]  # fmt: skip
+    assert len(lines) == 0
+
+
+def test_a_failure_lets_the_next_one_in() -> None:
+    """Whoever fails gives up its place."""
+    lines = Lines()
+
+    async def fail() -> None:
+        async with lines.of("k"):
+            raise ValueError
+
+    failing = Deferred.fromCoroutine(fail())
+    failing.addErrback(lambda failure: failure.trap(ValueError))
+    assert not lines.busy("k")
+
+
+def test_whoever_gives_up_waiting_leaves_the_line() -> None:
+    """A waiter that is cancelled does not hold the others up."""
+    lines, gate, reached = Lines(), Deferred(), []
+
+    async def work(name: str, wait: bool) -> None:
+        async with lines.of("k"):
+            reached.append(name)
+            if wait:
+                await gate
+
+    Deferred.fromCoroutine(work("first", True))
+    second = Deferred.fromCoroutine(work("second", False))
+    Deferred.fromCoroutine(work("third", False))
+    second.addErrback(lambda failure: failure.trap(CancelledError))
+    second.cancel()
+    gate.callback(None)
+    assert reached == ["first", "third"]
+
+
+def test_a_line_has_a_limit() -> None:
+    """More than the allowed number of waiters is refused."""
+    lines, gate = Lines(limit=1), Deferred()
+
+    async def work() -> None:
+        async with lines.of("k"):
+            await gate
+
+    Deferred.fromCoroutine(work())
+    Deferred.fromCoroutine(work())
+    refused = Deferred.fromCoroutine(work())
+    refused.addErrback(lambda failure: failure.trap(TooManyRequests))
+    gate.callback(None)
+    assert refused.called
+
+
+def test_slices_pause_after_the_budget() -> None:
+    """Work goes on at once while its slice lasts, and in a later round after that, in order."""
+    clock, spent, done = Clock(), [0.0], []
+    slices = Slices(clock, budget=0.005, timer=lambda: spent[0])
+
+    async def work(name: int) -> None:
+        await slices.breathe()
+        spent[0] += 0.002
+        done.append(name)
+
+    for name in range(8):
+        Deferred.fromCoroutine(work(name))
+    assert done == [0, 1, 2]
+    clock.advance(0)
+    assert done == [0, 1, 2, 3, 4, 5]
+    clock.advance(0)
+    assert done == list(range(8))
+    clock.advance(0)
+    clock.advance(0)
+    assert clock.getDelayedCalls() == []
+
+
+def test_uninterrupted_work_ends() -> None:
+    """Work goes on to its end when the one who waits for it leaves."""
+    gate, ended = Deferred(), []
+
+    async def work() -> None:
+        await gate
+        ended.append(True)
+
+    waiting = uninterrupted(work())
+    waiting.addErrback(lambda failure: failure.trap(CancelledError))
+    waiting.cancel()
+    gate.callback(None)
+    assert ended == [True]
+
+
+def test_uninterrupted_failure_is_logged_when_nobody_waits(logged: LoggedFailures) -> None:
+    """A failure reaches the log when the one who waited has left."""
+    gate: Deferred[None] = Deferred()
+
+    async def work() -> None:
+        await gate
+        raise KeyError
+
+    waiting = uninterrupted(work())
+    waiting.addErrback(lambda failure: failure.trap(CancelledError))
+    waiting.cancel()
+    gate.callback(None)
+    assert logged.take() == [KeyError]
+
+
+def test_uninterrupted_result_and_failure_reach_the_caller() -> None:
+    """Whoever waits gets the result, or the failure."""
+
+    async def answer() -> int:
+        return 3
+
+    async def fail() -> int:
+        raise KeyError
+
+    results: list[object] = []
+    uninterrupted(answer()).addCallback(results.append)
+    uninterrupted(fail()).addErrback(lambda failure: results.append(failure.type))
+    assert results == [3, KeyError]
+
+
+def test_releases_of_versions() -> None:
+    """Versions choose their row, alphas and unknown ones the nearest."""
+    from rasa_core_api.releases import candidates, release_of
+
+    assert [str(release_of(version)) for version in ("0.7.1", "0.11.12", "0.12.0a2", "1.2")] == [
+        "0.8", "0.11", "0.12", "0.14",
+    ]  # fmt: skip
+    assert [str(release) for release in candidates("0.12.0a2")][:3] == ["0.12", "0.11", "0.10"]
+    with pytest.raises(ValueError, match="not a version"):
+        release_of("new")

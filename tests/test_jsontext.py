@@ -1,0 +1,60 @@
+"""Tests of reading and writing JSON text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rasa_core_api.jsontext import decode, encode
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+def test_round_trip(value: object) -> None:
+    """What is written reads back as it was."""
+    assert decode(encode(value).encode("ascii")) == value
+
+
+def test_writing_is_compact_sorted_ascii() -> None:
+    """Keys are sorted, blanks left out, non-ASCII escaped."""
+    assert encode({"b": 1, "a": "é"}) == '{"a":"\\u00e9","b":1}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b"{", "Expecting property name"),
+        (b"[NaN]", "NaN is not JSON"),
+        (b"[-Infinity]", "Infinity is not JSON"),
+        (b"[1e999]", "beyond a float"),
+        (b"[" * 101 + b"]" * 101, "deeper than 100"),
+        (b'"\xff"', "not UTF-8"),
+        (b'"\\ud800"', "lone surrogate"),
+        (b"1" * 500, "400 digits"),
+        (b"[1] 2", "Extra data"),
+    ],
+)
+def test_refusals(raw: bytes, reason: str) -> None:
+    """What is no strict JSON is refused with a reason."""
+    with pytest.raises(ValueError, match=reason):
+        decode(raw)
+
+
+def test_depth_ignores_brackets_in_texts() -> None:
+    """Brackets inside texts are no nesting, a hundred real levels are allowed."""
+    assert decode(json.dumps("[" * 500 + '"').encode()) == "[" * 500 + '"'
+    assert decode(b"[" * 100 + b"]" * 100) is not None
+
+
+def test_paired_surrogates_are_a_character() -> None:
+    """An escaped pair of surrogates is one character."""
+    assert decode(b'"\\ud83d\\ude00"') == "\U0001f600"
