@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rasa_core_api.nlu.automaton import Automaton, NotRegular, parser
+
+# not empty: Python's engine before 3.14 finds no \B in an empty text
+TEXTS = st.text(alphabet="aAb1 _\nß-", min_size=1, max_size=14)
+
+
+def build(pattern: str, flags: int = 0) -> Automaton:
+    compiled = re.compile(pattern, flags)
+    return Automaton(parser.parse(pattern, flags), compiled.flags)
+
+
+def expressions() -> st.SearchStrategy[str]:
+    atoms = st.sampled_from(
+        r"a b A . \d \w \s [ab] [^a] [a-c1] \b \B ^ $ \A \Z (?=a) (?!b) (?<=a) (?<!b) (?i:b) [\d_-] [^\w]".split()
+    )
+
+    def larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        repeated = st.sampled_from(["*", "+", "?", "*?", "+?", "??", "{2}", "{1,2}", "{0,2}?", "{1,}"])
+        # a repeated group always matches something: what becomes of empty rounds is nobody's contract
+        return st.one_of(
+            st.tuples(inner, inner).map("".join),
+            st.tuples(inner, inner).map(lambda pair: f"(?:{pair[0]}|{pair[1]})"),
+            st.tuples(st.sampled_from(["a", "b", r"\w", "."]), inner, repeated).map(
+                lambda parts: f"(?:{parts[0]}{parts[1]}){parts[2]}"
+            ),
+            st.tuples(st.sampled_from(["a", r"\d", r"\s", "[^a]", "."]), repeated).map("".join),
+        )
+
+    return st.recursive(atoms, larger, max_leaves=8)
+
+
+@settings(max_examples=400, deadline=None)
+@given(expressions(), st.sampled_from([0, re.IGNORECASE, re.MULTILINE, re.DOTALL, re.ASCII]), TEXTS)
+def test_same_match_as_the_standard_engine(pattern: str, flags: int, text: str) -> None:
+    """The first match stands where Python's engine finds it."""
+    expected = re.search(pattern, text, flags)
+    assert build(pattern, flags).search(text) == (expected.span() if expected else None)
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(\d+\s*)+", r"(a|ab)(c|bcd)?", r"(a*)*b", r"(|a)*b", r"\w+@\w+\.\w{2,3}", r"(?:a?){5}a{5}"]
+)
+@pytest.mark.parametrize("text", ["", "a", "abcd", "12 34 x", "me@home.org.", "aaaaaab", "aaaaa"])
+def test_usual_expressions(pattern: str, text: str) -> None:
+    """Expressions people write give the standard engine's match, also from a later place on."""
+    automaton = build(pattern)
+    for place in range(len(text) + 1):
+        expected = re.compile(pattern).search(text, place)
+        assert automaton.search(text, place) == (expected.span() if expected else None)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", "(a|ab|b)*c", "(?:a?){30}a{30}", "(.*)*x", "([a-z]+)*[0-9]"])
+def test_expressions_that_explode(pattern: str) -> None:
+    """Texts on which a backtracking engine never ends take milliseconds."""
+    automaton = build(pattern)
+    start = time.process_time()
+    automaton.search("ab" * 700 + "!")
+    automaton.search("a" * 1400 + "!")
+    assert time.process_time() - start < 1.0
+
+
+def test_steps_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of steps is bounded, and forgetting changes no answer."""
+    monkeypatch.setattr("rasa_core_api.nlu.automaton.MAX_MOVES", 10)
+    automaton = build("[a-z]+[0-9]{2}")
+    assert automaton.search("".join(map(chr, range(32, 3000))) + "abcxyz12") is not None
+    assert sum(len(state.moves) for state in automaton._states.values()) <= 10
+
+
+@pytest.mark.parametrize("pattern", [r"(a)\1", "(?=ab)a", "(?<!ab)c", "a{700}", "(a)?(?(1)b|c)"])
+def test_what_it_cannot_do(pattern: str) -> None:
+    """Expressions beyond it are refused when they are compiled."""
+    with pytest.raises(NotRegular):
+        build(pattern)
