@@ -1,0 +1,241 @@
+"""Numbers from a text: which regular expressions match, and counts of words or characters.
+
+A featurizer appends a block of columns behind those that are there already. The rules and defaults are those of
+rasa_nlu 0.12-0.15, so that weights trained on its columns keep their meaning.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from rasa_core_api.constants import JSON
+from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData
+from rasa_core_api.nlu.message import Message
+from rasa_core_api.nlu.patterns import LookupPattern, Pattern, RegexPattern, compile_pattern
+from rasa_core_api.nlu.stopwords import ENGLISH
+
+NUMBER = "__NUMBER__"  # stands for a run of digits between word boundaries
+#: Expressions that search in linear time although their bound does not show it.
+_LINEAR_TOKENS = frozenset({r"(?u)\b\w\w+\b", r"(?u)\b\w+\b", r"\b\w\w+\b", r"\b\w+\b", r"\w+", r"\w\w+", r"(?u)\w+"})
+
+_DIGITS = re.compile(r"\b[0-9]+\b")
+_BLANKS = re.compile(r"\s\s+")
+
+
+class RegexFeatures:
+    """`intent_entity_featurizer_regex`: one column per pattern, and per word which patterns it takes part in.
+
+    `patterns` are mappings with `name` and `pattern`. One that cannot be used is given to `refused`, and then
+    never matches, so that the columns keep their places; without `refused` the error is raised.
+    """
+
+    name = "intent_entity_featurizer_regex"
+
+    def __init__(
+        self,
+        patterns: Iterable[Mapping[str, str]],
+        refused: Callable[[InvalidTrainingData], None] | None = None,
+    ) -> None:
+        self.patterns: list[tuple[str, Pattern]] = []
+        for item in patterns:
+            try:
+                self.patterns.append((item["name"], compile_pattern(item["name"], item["pattern"])))
+            except InvalidTrainingData as error:
+                if refused is None:
+                    raise
+                refused(error)
+                self.patterns.append((item["name"], _Nothing(item["pattern"])))
+
+    def process(self, message: Message) -> None:
+        """Search every pattern once; its first match sets the column and marks the words that overlap it."""
+        if not self.patterns:
+            return
+        text = message.text
+        flags: list[dict[str, bool]] = [{} for _ in message.tokens]
+        for column, (name, pattern) in enumerate(self.patterns, message.width):
+            span = pattern.search(text)
+            if span is None:
+                for known in flags:
+                    known[name] = False
+                continue
+            message.counts[column] = 1.0
+            start, end = span
+            for token, known in zip(message.tokens, flags, strict=True):
+                known[name] = token.offset < end and token.end > start
+        message.width += len(self.patterns)
+        message.pattern_flags = flags
+
+    def as_json(self) -> list[dict[str, str]]:
+        """The content of `regex_featurizer.json`."""
+        return [{"name": name, "pattern": pattern.pattern} for name, pattern in self.patterns]
+
+
+class _Nothing:
+    """Stands for an expression that cannot be used."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+
+    def search(self, text: str) -> tuple[int, int] | None:
+        return None
+
+
+class CountVectors:
+    """`intent_featurizer_count_vectors`: how often each known word, or character n-gram, occurs.
+
+    `settings` are the component's with defaults filled in (`config.DEFAULTS`), `vocabulary` maps a feature to its
+    column within this block; it is empty before training. Raises InvalidConfiguration for a `token_pattern` that
+    cannot be used.
+    """
+
+    name = "intent_featurizer_count_vectors"
+
+    def __init__(self, settings: Mapping[str, JSON], vocabulary: Mapping[str, int]) -> None:
+        self.settings = dict(settings)
+        self.vocabulary = dict(vocabulary)
+        self._lowercase = bool(settings.get("lowercase", True))
+        self._strip = {"ascii": _ascii, "unicode": _without_accents}.get(settings.get("strip_accents") or "")
+        self._sizes = range(int(settings.get("min_ngram", 1)), int(settings.get("max_ngram", 1)) + 1)
+        self._characters = {"char": _character_ngrams, "char_wb": _word_character_ngrams}.get(
+            settings.get("analyzer") or "word"
+        )
+        words = settings.get("stop_words")
+        self._stop_words = ENGLISH if words == "english" else frozenset(words or ())
+        self._find_tokens = _token_finder(settings.get("token_pattern") or r"(?u)\b\w\w+\b")
+        self._oov_token = self._cased(settings.get("OOV_token"))
+        self._oov_words = frozenset(self._cased(word) for word in settings.get("OOV_words") or ())
+
+    def process(self, message: Message) -> None:
+        """Append this block to the message's counts."""
+        start, known = message.width, self.vocabulary
+        counts = message.counts
+        for feature in self.features(message):
+            column = known.get(feature)
+            if column is not None:
+                counts[start + column] = counts.get(start + column, 0.0) + 1.0
+        message.width += len(known)
+
+    def features(self, message: Message) -> list[str]:
+        """The features of a text, those outside the vocabulary included.
+
+        Once there is a vocabulary with the OOV token, unknown words are that token; before, the words listed in
+        `OOV_words` are.
+        """
+        text = " ".join([token.text for token in message.tokens]) if message.tokens else message.text
+        if self._lowercase:
+            text = text.lower()
+        if self._strip is not None:
+            text = self._strip(text)
+        if self._characters is not None:
+            return self._characters(text, self._sizes)
+        words = self._find_tokens(_DIGITS.sub(NUMBER, text))
+        token = self._oov_token
+        if token:
+            if not self.vocabulary:
+                words = [token if word in self._oov_words else word for word in words]
+            elif token in self.vocabulary:
+                words = [word if word in self.vocabulary else token for word in words]
+        if self._stop_words:
+            words = [word for word in words if word not in self._stop_words]
+        return words if self._sizes == range(1, 2) else _word_ngrams(words, self._sizes)
+
+    def train(self, messages: Iterable[Message]) -> list[str]:
+        """Learn the vocabulary, in alphabetical order; returns warnings for the operator.
+
+        A feature is kept when the number (or, for a float, the share) of texts that have it lies between `min_df`
+        and `max_df`; of these the `max_features` most frequent.
+        """
+        self.vocabulary = {}
+        documents: Counter[str] = Counter()
+        total: Counter[str] = Counter()
+        number = 0
+        for message in messages:
+            found = self.features(message)
+            documents.update(set(found))
+            total.update(found)
+            number += 1
+        least, most = self._frequency("min_df", number), self._frequency("max_df", number)
+        kept = sorted(feature for feature, count in documents.items() if least <= count <= most)
+        limit = self.settings.get("max_features")
+        if limit is not None and len(kept) > limit:
+            kept = sorted(sorted(kept, key=lambda feature: -total[feature])[:limit])
+        self.vocabulary = {feature: column for column, feature in enumerate(kept)}
+        return self._warnings()
+
+    def _frequency(self, key: str, number: int) -> float:
+        value = self.settings.get(key)
+        if value is None:
+            value = 1 if key == "min_df" else 1.0
+        return value * number if isinstance(value, float) else float(value)
+
+    def _warnings(self) -> list[str]:
+        if self._characters is not None:
+            return []
+        found = []
+        if self._oov_token and self._oov_token not in self.vocabulary:
+            found.append(
+                f"the OOV_token {self._oov_token!r} does not occur in the training data: unknown words are left out"
+            )
+        if self._oov_words and not self._oov_token:
+            found.append("OOV_words has no effect without OOV_token")
+        return found
+
+    def _cased(self, word: JSON) -> str | None:
+        if word is None:
+            return None
+        return str(word).lower() if self._lowercase else str(word)
+
+
+def train_regex_features(patterns: Sequence[Mapping[str, str]], lookups: Mapping[str, Sequence[str]]) -> RegexFeatures:
+    """The featurizer for a data set: its regexes, then one pattern per lookup table (name -> elements).
+
+    Raises InvalidTrainingData for a pattern that cannot be used, by its name.
+    """
+    features = RegexFeatures(patterns)
+    for name, elements in lookups.items():
+        features.patterns.append((name, LookupPattern(elements)))
+    return features
+
+
+def _token_finder(pattern: str) -> Callable[[str], list[str]]:
+    if pattern in _LINEAR_TOKENS:
+        return re.compile(pattern).findall
+    try:
+        return RegexPattern("token_pattern", pattern).findall
+    except InvalidTrainingData as error:
+        raise InvalidConfiguration(f"token_pattern {pattern!r}: {error}", key="token_pattern") from None
+
+
+def _ascii(text: str) -> str:
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+
+
+def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
+    return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+
+
+def _word_ngrams(words: list[str], sizes: range) -> list[str]:
+    return [" ".join(words[start : start + size]) for size in sizes for start in range(len(words) - size + 1)]
+
+
+def _character_ngrams(text: str, sizes: range) -> list[str]:
+    text = _BLANKS.sub(" ", text)
+    return [text[start : start + size] for size in sizes for start in range(len(text) - size + 1)]
+
+
+def _word_character_ngrams(text: str, sizes: range) -> list[str]:
+    """Character n-grams inside words, each word with one blank on both sides; a short word counts once."""
+    found = []
+    for word in text.split():
+        word = f" {word} "
+        for size in sizes:
+            if size >= len(word):
+                found.append(word)
+                break
+            found.extend(word[start : start + size] for start in range(len(word) - size + 1))
+    return found
