@@ -47,7 +47,7 @@ def normalise(scores: list[float], how: str) -> list[float]:
     if how == "none" or math.fsum(known) == 0:
         return scores
     if how == "l2":
-        size = math.sqrt(math.fsum(score * score for score in known))
+        size = math.hypot(*known)
     else:
         size = math.fsum(known)
     return [score / size for score in scores]
