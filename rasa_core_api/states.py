@@ -73,11 +73,11 @@ NOTHING_HEARD = Heard(EMPTY_PARSE_DATA, -1)
 class StateNode:
     """One state of a conversation and the one before it.
 
-    `position` is the number of applied events before it. `cache` belongs to policies, each under a key of
-    its own.
+    `position` is the number of applied events before it. `cache` and `kept` belong to policies, each under a
+    key of its own; what is kept stays when the state is forgotten.
     """
 
-    __slots__ = ("_cache", "_entries", "_text", "action", "domain", "form", "form_index", "heard", "position",
+    __slots__ = ("_cache", "_entries", "_text", "action", "domain", "form", "form_index", "heard", "kept", "position",
                  "previous", "slots")
 
     def __init__(
@@ -102,6 +102,7 @@ class StateNode:
         self._entries: dict[str, float] | None = None
         self._text: str | None = None
         self._cache: dict[Hashable, object] | None = None
+        self.kept: dict[Hashable, object] | None = None
 
     def _complete(self, entries: dict[str, float]) -> dict[str, float]:
         for features, _ in self.slots.values():
@@ -136,6 +137,13 @@ class StateNode:
         if self._cache is None:
             self._cache = {}
         return self._cache
+
+    def recall(self, key: Hashable) -> object | None:
+        """What `cache` or `kept` holds under a key."""
+        for values in (self._cache, self.kept):
+            if values is not None and key in values:
+                return values[key]
+        return None
 
     def forget(self) -> None:
         """Drop what can be computed again."""
