@@ -7,6 +7,7 @@ cannot read.
 
 from __future__ import annotations
 
+import stat
 import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,17 +25,22 @@ FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, struct.er
 def read_bounded(path: Path, limit: int) -> bytes:
     """The bytes of a file of at most `limit` bytes.
 
-    Raises UnreadableFile for a larger file and for one that is missing or cannot be opened.
+    Raises UnreadableFile for a larger file, one that is missing or cannot be opened, a directory and a pipe.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        # looked at before it is opened: opening a pipe would wait for its writer
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise damaged(str(path), "is not a file")
+        if found.st_size <= limit:
+            with path.open("rb") as file:
+                data = file.read(found.st_size + 1)
+            if len(data) <= found.st_size:
+                return data
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = getattr(error, "strerror", None) or "cannot be opened"
         raise damaged(str(path), reason) from error
-    if len(data) > limit:
-        raise damaged(str(path), f"is larger than {limit} bytes")
-    return data
+    raise damaged(str(path), f"is larger than {limit} bytes")
 
 
 def damaged(source: str, reason: str) -> UnreadableFile:
