@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from typing import NoReturn
 
 from rasa_core_api.constants import JSON
@@ -16,7 +15,6 @@ MAX_DEPTH = 100
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _OPENING = re.compile(r'[\[{]|[\]}]|"(?:[^"\\]|\\.)*"')
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_BLANKS = re.compile(r"[ \t\n\r]*")
 
 
 def encode(value: JSON) -> str:
@@ -41,7 +39,8 @@ def _int(text: str) -> int:
     return int(text)
 
 
-_decoder = json.JSONDecoder(parse_constant=_constant, parse_float=_float, parse_int=_int)
+#: Reads what this project accepts; depth and surrogates are checked apart.
+decoder = json.JSONDecoder(parse_constant=_constant, parse_float=_float, parse_int=_int)
 
 
 def check_text(raw: bytes) -> str:
@@ -53,12 +52,12 @@ def check_text(raw: bytes) -> str:
     if text.startswith("\ufeff"):
         text = text[1:]
     if text.count("[") + text.count("{") > MAX_DEPTH:
-        _check_depth(text)
+        check_depth(text)
     return text
 
 
-def _check_depth(text: str) -> None:
-    depth = 0
+def check_depth(text: str, depth: int = 0) -> None:
+    """Raises ValueError for a document nested deeper than `MAX_DEPTH`; `depth` levels are around it."""
     for match in _OPENING.finditer(text):
         first = match[0][0]
         if first in "[{":
@@ -69,7 +68,8 @@ def _check_depth(text: str) -> None:
             depth -= 1
 
 
-def _check_surrogates(text: str, value: JSON) -> None:
+def check_surrogates(text: str, value: JSON) -> None:
+    """Raises ValueError where the value of this text holds half a surrogate pair."""
     if _SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -84,42 +84,6 @@ def decode(raw: bytes) -> JSON:
     infinities, numbers beyond a float, nesting deeper than `MAX_DEPTH` and lone surrogates.
     """
     text = check_text(raw)
-    value = _decoder.decode(text)
-    _check_surrogates(text, value)
+    value = decoder.decode(text)
+    check_surrogates(text, value)
     return value
-
-
-def decode_items(raw: bytes) -> Iterator[JSON]:
-    """The items of a document that is a list, one at a time, so that a caller can pause in between.
-
-    Yields nothing for an empty list. Raises ValueError like `decode`, and where the document is no list.
-    """
-    text = check_text(raw)
-    suspicious = _SURROGATE.search(text) is not None
-    position = _skip(text, 0)
-    if text[position : position + 1] != "[":
-        raise ValueError("not a list")
-    position = _skip(text, position + 1)
-    if text[position : position + 1] == "]":
-        position += 1
-    else:
-        while True:
-            value, end = _decoder.raw_decode(text, position)
-            if suspicious:
-                _check_surrogates(text[position:end], value)
-            yield value
-            position = _skip(text, end)
-            mark = text[position : position + 1]
-            position = _skip(text, position + 1)
-            if mark == "]":
-                break
-            if mark != ",":
-                raise ValueError(f"expecting ',' or ']' at {position}")
-    if _skip(text, position) != len(text):
-        raise ValueError(f"extra data at {position}")
-
-
-def _skip(text: str, position: int) -> int:
-    match = _BLANKS.match(text, position)
-    assert match is not None
-    return match.end()

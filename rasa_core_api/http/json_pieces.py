@@ -1,0 +1,206 @@
+"""Reading a large JSON document piece by piece, so that the reactor can breathe in between.
+
+The C scanner of the standard library reads what fits into a window; only values larger than a window are
+taken apart. A piece costs well under a millisecond whatever the document looks like.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Generator, Iterator
+from typing import Final
+
+from rasa_core_api.constants import JSON
+from rasa_core_api.jsontext import MAX_DEPTH, check_depth, check_surrogates, decoder
+
+#: Characters that are read in one go.
+WINDOW = 16_384
+#: Values of a container that are read between two pauses.
+_AT_ONCE = 200
+
+_BLANKS = re.compile(r"[ \t\n\r]*")
+
+
+def _placed(error: ValueError, base: int) -> ValueError:
+    """The same error, told where in the document it is rather than where in a piece of it."""
+    if isinstance(error, json.JSONDecodeError):
+        return ValueError(f"{error.msg} at {base + error.pos}")
+    return error
+
+
+class _Pause:
+    """Stands between the items: a good moment to let others work."""
+
+
+PAUSE: Final = _Pause()
+
+
+def text_pieces(raw: bytes, size: int = 1 << 20) -> Generator[None, None, str]:
+    """The UTF-8 text of a large document, decoded `size` bytes at a time. Raises ValueError."""
+    incremental = codecs.getincrementaldecoder("utf-8")()
+    parts = []
+    try:
+        for begin in range(0, len(raw), size):
+            parts.append(incremental.decode(raw[begin : begin + size]))
+            yield
+        parts.append(incremental.decode(b"", True))
+    except UnicodeDecodeError:
+        raise ValueError("the bytes are not UTF-8") from None
+    text = "".join(parts)
+    return text[1:] if text.startswith("\ufeff") else text
+
+
+class Pieces:
+    """One document that is read in pieces."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._window = ""
+        self._base = 0  # where the window begins in the text
+
+    def value(self) -> Generator[None, None, JSON]:
+        """The document's value; yields at pauses. Raises ValueError like `jsontext.decode`."""
+        position = self._skip(0)
+        value, position = yield from self._value(position, 0)
+        self._check_end(position)
+        return value
+
+    def items(self) -> Iterator[JSON | _Pause]:
+        """The items of a document that is a list, with `PAUSE` now and then. Raises ValueError."""
+        position = self._skip(0)
+        if self._text[position : position + 1] != "[":
+            raise ValueError("not a list")
+        position = self._skip(position + 1)
+        if self._text[position : position + 1] == "]":
+            self._check_end(position + 1)
+            return
+        pause_at = position + WINDOW
+        while True:
+            whole = self._whole(position, 1)
+            if whole is not None:
+                value, position = whole
+            else:
+                parts = self._parts(position, 1)
+                try:
+                    while True:
+                        next(parts)
+                        yield PAUSE
+                except StopIteration as end:
+                    value, position = end.value
+            yield value
+            position, more = self._separator(position, "]")
+            if not more:
+                break
+            if position > pause_at:
+                pause_at = position + WINDOW
+                yield PAUSE
+        self._check_end(position)
+
+    def _value(self, position: int, depth: int) -> Generator[None, None, tuple[JSON, int]]:
+        whole = self._whole(position, depth)
+        if whole is not None:
+            return whole
+        return (yield from self._parts(position, depth))
+
+    def _whole(self, position: int, depth: int) -> tuple[JSON, int] | None:
+        """A value that lies in the window, and where it ends; None where it is larger than a window."""
+        text = self._text
+        while True:
+            offset = position - self._base
+            window = self._window
+            if 0 <= offset < len(window):
+                last = self._base + len(window) == len(text)
+                try:
+                    value, end = decoder.raw_decode(window, offset)
+                except RecursionError:
+                    raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+                except ValueError as error:
+                    if last and offset == 0:
+                        raise _placed(error, position) from None
+                else:
+                    if end < len(window) or last:
+                        if window.count("[", offset, end) + window.count("{", offset, end) + depth > MAX_DEPTH:
+                            check_depth(window[offset:end], depth)
+                        if window.find("\\u", offset, end) >= 0:
+                            check_surrogates(window[offset:end], value)
+                        return value, self._base + end
+                if offset == 0 and len(window) == WINDOW:
+                    return None
+            elif position >= len(text):
+                raise ValueError(f"the document ends at {position} where a value is expected")
+            self._base = position
+            self._window = text[position : position + WINDOW]
+
+    def _parts(self, position: int, depth: int) -> Generator[None, None, tuple[JSON, int]]:
+        """A value larger than a window, and where it ends."""
+        first = self._text[position]
+        if first in "[{":
+            if depth >= MAX_DEPTH:
+                raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+            return (yield from (self._list if first == "[" else self._object)(position, depth + 1))
+        if first != '"':
+            raise ValueError(f"no value at {position}")
+        yield
+        try:
+            value, end = decoder.raw_decode(self._text, position)  # one long text: as fast as copying it
+        except ValueError as error:
+            raise _placed(error, 0) from None
+        check_surrogates(self._text[position:end], value)
+        return value, end
+
+    def _list(self, position: int, depth: int) -> Generator[None, None, tuple[JSON, int]]:
+        values: list[JSON] = []
+        position = self._skip(position + 1)  # a window full: it cannot be empty, unless with blanks
+        if self._text[position : position + 1] == "]":
+            return values, position + 1
+        more = True
+        while more:
+            value, position = yield from self._value(position, depth)
+            values.append(value)
+            position, more = self._separator(position, "]")
+            if not len(values) % _AT_ONCE:
+                yield
+        return values, position
+
+    def _object(self, position: int, depth: int) -> Generator[None, None, tuple[JSON, int]]:
+        values: dict[str, JSON] = {}
+        count = 0
+        position = self._skip(position + 1)
+        if self._text[position : position + 1] == "}":
+            return values, position + 1
+        more = True
+        while more:
+            if self._text[position : position + 1] != '"':
+                raise ValueError(f"expecting a member's name in double quotes at {position}")
+            name, position = yield from self._value(position, depth)
+            position = self._skip(position)
+            if self._text[position : position + 1] != ":":
+                raise ValueError(f"expecting ':' at {position}")
+            values[name], position = yield from self._value(self._skip(position + 1), depth)
+            position, more = self._separator(position, "}")
+            count += 1
+            if not count % _AT_ONCE:
+                yield
+        return values, position
+
+    def _separator(self, position: int, end: str) -> tuple[int, bool]:
+        """Where the next item begins after a comma, or what follows the `end`; and whether there is one."""
+        position = self._skip(position)
+        mark = self._text[position : position + 1]
+        if mark == end:
+            return position + 1, False
+        if mark != ",":
+            raise ValueError(f"expecting ',' or '{end}' at {position}")
+        return self._skip(position + 1), True
+
+    def _skip(self, position: int) -> int:
+        match = _BLANKS.match(self._text, position)
+        assert match is not None
+        return match.end()
+
+    def _check_end(self, position: int) -> None:
+        position = self._skip(position)
+        if position != len(self._text):
+            raise ValueError(f"extra data at {position}")
