@@ -46,12 +46,14 @@ class _Place:
         self._key = key
 
     async def __aenter__(self) -> None:
-        waiting = self._lines._waiting
-        line = waiting.get(self._key)
+        lines = self._lines
+        line = lines._waiting.get(self._key)
         if line is None:
-            waiting[self._key] = deque()
+            lines._waiting[self._key] = deque()
+            if lines._opened is not None:
+                lines._opened(self._key)
             return
-        limit = self._lines.limit
+        limit = lines.limit
         if limit is not None and len(line) >= limit:
             raise TooManyRequests(f"{limit} messages of this conversation are waiting already", limit=limit)
         mine: Deferred[None] = Deferred()
@@ -61,24 +63,42 @@ class _Place:
         except BaseException:
             if mine in line:
                 line.remove(mine)
+            else:  # it was this one's turn just now: hand it on
+                self._leave()
             raise
 
     async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         line = self._lines._waiting[self._key]
         if line:
-            line.popleft().callback(None)
+            # not right now: whoever leaves goes on first, and a long line does not become a deep stack
+            self._lines._clock.callLater(0, line.popleft().callback, None)
         else:
             del self._lines._waiting[self._key]
+            if self._lines._closed is not None:
+                self._lines._closed(self._key)
 
 
 class Lines:
     """One line a key: who comes first goes first, different keys never wait for each other.
 
-    `limit` bounds how many wait in one line; the next one gets `TooManyRequests`.
+    `limit` bounds how many wait in one line; the next one gets `TooManyRequests`. `opened` and `closed` are told
+    of keys that somebody begins to work under, and that nobody works under any more.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        limit: int | None = None,
+        opened: Callable[[str], None] | None = None,
+        closed: Callable[[str], None] | None = None,
+    ) -> None:
+        self._clock = clock
         self.limit = limit
+        self._opened = opened
+        self._closed = closed
         self._waiting: dict[str, deque[Deferred[None]]] = {}
 
     def of(self, key: str) -> _Place:
