@@ -97,7 +97,14 @@ def write_markdown(data: TrainingData) -> str:
         lines = [_item(example) for example in data.examples if example.intent == intent]
         sections.append((f"## intent:{intent}", lines))
     groups: dict[str, list[str]] = {}
+    annotated = {
+        example.text[entity["start"] : entity["end"]]: entity["value"]
+        for example in data.examples
+        for entity in example.entities
+    }
     for text, value in data.synonyms.items():
+        if annotated.get(text) == value:  # reading the annotation brings it back
+            continue
         groups.setdefault(value, []).append(f"- {text}")
     sections += [(f"## synonym:{value}", lines) for value, lines in sorted(groups.items())]
     patterns: dict[str, list[str]] = {}
