@@ -483,7 +483,9 @@ class Agent:
 
     # --- learning ------------------------------------------------------------------------------------
 
-    async def finetune(self, items: Iterable[JSON], epochs: int, batch_size: int) -> None:
+    async def finetune(
+        self, items: AsyncIterator[JSON] | Iterable[JSON], epochs: int, batch_size: int
+    ) -> None:
         """Learn from a correct conversation; only possible where the model was trained in this process."""
         self.model  # noqa: B018
         try:

@@ -81,6 +81,7 @@ class Release:
     nulling_recall: bool  # augmented memoization also forgets the oldest states
     drops_augmented_trackers: bool
     minimum_model_version: str  # reported by /version
+    answers_objects: bool  # /predict answers with an object instead of a map of scores, /model with 204
     metadata_file: str
 
     # training data
@@ -138,6 +139,7 @@ _R08 = Release(
     nulling_recall=True,
     drops_augmented_trackers=False,
     minimum_model_version="0.8.0",
+    answers_objects=False,
     metadata_file="policy_metadata.json",
     keeps_listen_lines=False,
     finishes_reverted=False,
@@ -193,6 +195,7 @@ _R012 = evolve(
     keeps_listen_lines=True,
     finishes_reverted=True,
     minimum_model_version="0.12.0",
+    answers_objects=True,
 )
 _R013 = evolve(
     _R012,

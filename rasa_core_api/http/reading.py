@@ -21,6 +21,8 @@ from rasa_core_api.jsontext import decode
 T = TypeVar("T")
 
 MEGABYTE = 1_000_000
+#: Bytes of a body, where no operator said otherwise.
+DEFAULT_LIMIT = 32 * MEGABYTE
 #: Bodies up to this many bytes are read in one go (about a millisecond).
 AT_ONCE = 65_536
 #: Bytes of a sender id.
@@ -28,10 +30,24 @@ MAX_SENDER_ID = 1_024
 #: Parameters of a query string; more are refused.
 _MAX_PARAMETERS = 100
 
+_HIDDEN_QUERY = "rasa_core_api_query"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 # --- query strings -------------------------------------------------------------------------------------
+
+
+def query_string(request: Request) -> bytes:
+    """The raw query string, without its question mark."""
+    hidden: bytes | None = getattr(request, _HIDDEN_QUERY, None)
+    return request.uri.partition(b"?")[2] if hidden is None else hidden
+
+
+def hide_query(request: Request) -> None:
+    """Keep the query string out of `uri`, which the access log of a foreign site would write."""
+    path, _, text = request.uri.partition(b"?")
+    setattr(request, _HIDDEN_QUERY, text)
+    request.uri = path
 
 
 def query_of(request: Request) -> Mapping[str, str]:
@@ -39,9 +55,9 @@ def query_of(request: Request) -> Mapping[str, str]:
 
     Never looks at the body, whatever the site made of it. Raises `InvalidParameter` for bytes that are not UTF-8.
     """
-    _, mark, text = request.uri.partition(b"?")
+    text = query_string(request)
     parameters: dict[str, str] = {}
-    if not mark or not text:
+    if not text:
         return parameters
     pairs = text.split(b"&", _MAX_PARAMETERS)
     if len(pairs) > _MAX_PARAMETERS:

@@ -22,12 +22,14 @@ from werkzeug.routing import Rule
 
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.http.cors import Origins
-from rasa_core_api.http.errors import Answer, MethodNotAllowed, NotFound, answer_to, internal_error
-from rasa_core_api.http.reading import sender_id_of
-from rasa_core_api.http.sending import json_bytes
+from rasa_core_api.http.errors import MethodNotAllowed, NotFound, answer_to, internal_error
+from rasa_core_api.http.reading import query_string, sender_id_of
+from rasa_core_api.http.sending import NO_CONTENT, json_bytes
 from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
 
 log = Logger()
+
+NOTHING_HERE = "There is nothing at this path."
 
 _HTML = [b"text/html; charset=utf-8"]
 
@@ -38,8 +40,6 @@ class Route:
 
     endpoint: str
     path: str
-    handler: Callable[..., Any]
-    has_sender: bool
     rights: Any = None
 
 
@@ -64,10 +64,8 @@ class App(Klein):
     `handle_errors` is not needed and has no effect.
     """
 
-    def resource(  # type: ignore[override]
-        self, guard: Guard | None = None, origins: Origins | None = None, version: str = DEFAULT_COMPATIBILITY_VERSION
-    ) -> Routes:
-        return Routes(self, guard, origins, version)
+    def resource(self) -> Routes:  # type: ignore[override]
+        return Routes(self)
 
 
 def rights(value: object) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -106,18 +104,16 @@ class Routes(Resource):
 
     def _add(self, rule: Rule) -> None:
         assert rule.methods is not None, f"the route {rule.rule} names no methods"
-        node, has_sender = self._root, False
+        node = self._root
         for segment in rule.rule[1:].split("/"):
             if segment == "<sender_id>":
-                has_sender = True
                 if node.wildcard is None:
                     node.wildcard = _Node()
                 node = node.wildcard
             else:
                 assert "<" not in segment, f"the route {rule.rule} has a variable that is not <sender_id>"
                 node = node.children.setdefault(segment.encode("ascii"), _Node())
-        handler = self._app.endpoints[rule.endpoint]
-        route = Route(rule.endpoint, rule.rule, handler, has_sender, getattr(handler, "rights", None))
+        route = Route(rule.endpoint, rule.rule, getattr(self._app.endpoints[rule.endpoint], "rights", None))
         for method in rule.methods:
             node.methods[method.encode("ascii")] = route
         node.allow = ", ".join(sorted({"OPTIONS", *(name.decode() for name in node.methods)})).encode("ascii")
@@ -128,7 +124,7 @@ class Routes(Resource):
         """Answer the request, now or later."""
         if self._origins is not None:
             self._origins.apply(request)
-        answer = _Response(self, request)
+        answer = _Response(request, self._version)
         try:
             result = self._begin(request)
         except Exception:
@@ -182,29 +178,15 @@ class Routes(Resource):
         if node is None or not node.methods:
             if node is not None and b"" in node.children:
                 raise _Redirect(request)
-            raise NotFound("There is nothing at this path.")
+            raise NotFound(NOTHING_HERE)
         return node, sender
 
     def _options(self, request: Request, node: _Node) -> bytes:
         headers = request.responseHeaders
         headers.setRawHeaders(b"Allow", [node.allow])
         headers.setRawHeaders(b"Content-Type", _HTML)
-        if self._origins is not None:
-            self._origins.preflight(request)
+        Origins.preflight(request)
         return b""
-
-    # --- failures ------------------------------------------------------------------------------------
-
-    def answer_to(self, request: Request, failure: Failure) -> Answer:
-        """The envelope of a failure, which is logged once where the fault is the server's."""
-        error = failure.value
-        if isinstance(error, RasaCoreError):
-            answer = answer_to(error, self._version)
-            if answer.status in (500, 501):
-                log.error("{method} {path}: {reason}", reason=str(error), **_line(request))
-            return answer
-        log.failure("{method} {path} failed", failure, LogLevel.error, **_line(request))
-        return internal_error(self._version)
 
 
 class _Redirect(Exception):
@@ -212,18 +194,18 @@ class _Redirect(Exception):
 
     def __init__(self, request: Request) -> None:
         super().__init__()
-        path, mark, query = request.uri.partition(b"?")
-        self.location = path + b"/" + mark + query
+        query = query_string(request)
+        self.location = request.path + b"/" + (b"?" + query if query else b"")
 
 
 class _Response:
     """The answer to one request, which may come late or never be wanted."""
 
-    __slots__ = ("_request", "_routes", "gone", "over")
+    __slots__ = ("_request", "_version", "gone", "over")
 
-    def __init__(self, routes: Routes, request: Request) -> None:
-        self._routes = routes
+    def __init__(self, request: Request, version: str) -> None:
         self._request = request
+        self._version = version
         self.over = False
         self.gone = False
 
@@ -244,7 +226,8 @@ class _Response:
             return
         request = self._request
         if not request.startedWriting:
-            request.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
+            if request.code != NO_CONTENT:
+                request.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
             request.write(body)
         request.finish()
 
@@ -268,14 +251,47 @@ class _Response:
             request.responseHeaders.setRawHeaders(b"Location", [error.location])
             self.succeeded(b"")
             return
-        answer = self._routes.answer_to(request, failure)
+        body = failure_body(request, failure, self._version)
         if request.startedWriting:  # too late to tell: cut it off, so that it cannot pass for complete
             request.loseConnection()
-            return
-        request.setResponseCode(answer.status)
-        for name, value in answer.headers.items():
-            request.responseHeaders.setRawHeaders(name, [value])
-        self.succeeded(json_bytes(request, answer.body))
+        else:
+            self.succeeded(body)
+
+
+def failure_body(request: Request, failure: Failure, version: str) -> bytes:
+    """The envelope of a failure, which is logged once where the fault is the server's; status and headers are set."""
+    error = failure.value
+    if isinstance(error, RasaCoreError):
+        answer = answer_to(error, version)
+        if answer.status in (500, 501):
+            log.error("{method} {path}: {reason}", reason=str(error), **_line(request))
+    else:
+        log.failure("{method} {path} failed", failure, LogLevel.error, **_line(request))
+        answer = internal_error(version)
+    request.setResponseCode(answer.status)
+    for name, value in answer.headers.items():
+        request.responseHeaders.setRawHeaders(name, [value])
+    return json_bytes(request, answer.body)
+
+
+class Refusal(Resource):
+    """Answers every request with the same failure."""
+
+    isLeaf = True
+
+    def __init__(self, error: RasaCoreError, version: str = DEFAULT_COMPATIBILITY_VERSION) -> None:
+        Resource.__init__(self)
+        self._error = error
+        self._version = version
+
+    def render(self, request: Request) -> int:
+        _Response(request, self._version).failed(Failure(self._error))
+        return NOT_DONE_YET
+
+
+def nothing_here(version: str = DEFAULT_COMPATIBILITY_VERSION) -> Refusal:
+    """The 404 of paths that no route has."""
+    return Refusal(NotFound(NOTHING_HERE), version)
 
 
 def _line(request: Request) -> dict[str, str]:
