@@ -1,0 +1,134 @@
+"""Intents from the embedding classifier of rasa_nlu (after StarSpace, Wu et al. 2017): the forward pass.
+
+A text's feature counts and every intent are mapped into one small space; an intent's confidence is how alike the two
+points are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from attrs import frozen
+
+from rasa_core_api.nlu.message import RANKING_LENGTH, Message, set_ranking
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float32]
+
+COSINE = "cosine"
+INNER = "inner"
+SMALLEST_SQUARE = 1e-12  # of a length; keeps the zero vector from dividing by zero
+
+
+@frozen(eq=False)
+class Layer:
+    """A dense layer: `x @ kernel + bias`."""
+
+    kernel: Array
+    bias: Array
+
+
+@frozen(eq=False)
+class EmbeddingWeights:
+    """The network: hidden layers (ReLU) and a last, linear layer on either side.
+
+    `intents` has a row of inputs for each intent: a single 1 each, or a 1 for every word of its name.
+    """
+
+    text_hidden: tuple[Layer, ...]
+    text_last: Layer
+    intent_hidden: tuple[Layer, ...]
+    intent_last: Layer
+    intents: Array
+
+    def width(self) -> int:
+        """The number of feature columns of a text."""
+        return int((self.text_hidden or (self.text_last,))[0].kernel.shape[0])
+
+
+class EmbeddingIntents:
+    """`intent_classifier_tensorflow_embedding`: ranks all intents.
+
+    The similarity is `cosine`, where negative values count as 0, or `inner`, a softmax over inner products.
+    """
+
+    name = "intent_classifier_tensorflow_embedding"
+
+    def __init__(self, weights: EmbeddingWeights, intents: Sequence[str], similarity: str = COSINE) -> None:
+        """`intents` are the names in the order of the rows of `weights.intents`.
+
+        Raises ValueError where shapes do not fit together or the similarity is unknown.
+        """
+        _check(weights, len(intents))
+        if similarity not in (COSINE, INNER):
+            raise ValueError(f"an unknown similarity type {similarity!r}")
+        self.weights = weights
+        self.intents = list(intents)
+        self.similarity = similarity
+        points = _dense(weights.intents, weights.intent_hidden, weights.intent_last)
+        if similarity == COSINE:
+            points = points / np.sqrt(np.maximum((points * points).sum(axis=1, keepdims=True), SMALLEST_SQUARE))
+        self._points = np.ascontiguousarray(points.T)
+        layers = (*weights.text_hidden, weights.text_last)
+        self._first = layers[0]
+        self._others = layers[1:]
+
+    def process(self, message: Message) -> None:
+        """Set intent and ranking; a text without any known feature gets none."""
+        counts = message.counts
+        if not counts or not any(counts.values()):
+            set_ranking(message, [])
+            return
+        similarities = self.similarities(counts)
+        order = similarities.argsort()[::-1][:RANKING_LENGTH]
+        values = similarities[order]
+        if self.similarity == COSINE:
+            values = np.maximum(values, 0.0)
+        names = self.intents
+        set_ranking(message, [(names[number], value) for number, value in zip(order, values.tolist(), strict=True)])
+
+    def similarities(self, counts: dict[int, float]) -> Array:
+        """How alike a text with these feature counts (column to value) is to each intent."""
+        first = self._first
+        # the input is all zeros but for a few columns: only their rows of the kernel take part
+        values = np.fromiter(counts.values(), np.float32, len(counts))
+        point = values @ first.kernel.take(list(counts), 0)
+        point += first.bias
+        for layer in self._others:
+            point = np.maximum(point, 0.0) @ layer.kernel
+            point += layer.bias
+        similarities: Array = point @ self._points
+        if self.similarity == COSINE:
+            similarities /= np.sqrt(max(float(point @ point), SMALLEST_SQUARE))
+        else:
+            similarities = np.exp(similarities - similarities.max())
+            similarities /= similarities.sum()
+        return similarities
+
+
+def _dense(values: Array, hidden: Sequence[Layer], last: Layer) -> Array:
+    for layer in hidden:
+        values = np.maximum(values @ layer.kernel + layer.bias, 0.0)
+    return values @ last.kernel + last.bias
+
+
+def _check(weights: EmbeddingWeights, intents: int) -> None:
+    for layers in ((*weights.text_hidden, weights.text_last), (*weights.intent_hidden, weights.intent_last)):
+        for layer in layers:
+            if layer.kernel.ndim != 2 or layer.bias.shape != layer.kernel.shape[1:]:
+                raise ValueError("a layer whose kernel and bias do not fit together")
+            if not (np.isfinite(layer.kernel).all() and np.isfinite(layer.bias).all()):
+                raise ValueError("weights that are no numbers")
+        for before, after in pairwise(layers):
+            if before.kernel.shape[1] != after.kernel.shape[0]:
+                raise ValueError("layers that do not fit together")
+    if weights.text_last.kernel.shape[1] != weights.intent_last.kernel.shape[1]:
+        raise ValueError("text and intents are mapped into different spaces")
+    inputs = (weights.intent_hidden or (weights.intent_last,))[0].kernel.shape[0]
+    if weights.intents.shape != (intents, inputs) or not intents:
+        raise ValueError("the list of intents does not fit the network")
