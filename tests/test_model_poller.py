@@ -1,0 +1,490 @@
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
+
+from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.model_poller import ModelPoller, State
+from rasa_core_api.models.archives import unpack
+from rasa_core_api.models.download import Delivery, Nothing, Target, fetch
+from tests.conftest import LoggedFailures
+from tests.models.archive_corpus import CORPUS, GOOD, zipped
+from tests.models.wire import CLOSE, RESET, WireServer, reply
+
+INTERVAL = 10.0
+
+
+class Site:
+    """A poller, its clock and its model server, which answers by `answer`."""
+
+    def __init__(self, directory: Path, interval: float | None = INTERVAL, **target: float) -> None:
+        self.clock = Clock()
+        self.directory = directory
+        self.served = "none-yet"
+        self.ready = False
+        self.installed: list[str] = []
+        self.answer: list[object] = [reply(404), CLOSE]
+        self.server = WireServer(self.clock, lambda _: self.answer)
+        self.target = Target("http://models:8000/core@latest?token=secret", **target)  # type: ignore[arg-type]
+        self.count = 0
+        self.error: Exception | None = None
+        self.poller = ModelPoller(
+            self.clock,
+            self.fetch,
+            self.install,
+            lambda delivery: delivery.path.unlink(),
+            lambda: self.served,
+            lambda: self.ready,
+            interval,
+            self.target.shown,
+            self.clock.seconds,
+            spread=lambda: 0.0,
+        )
+
+    async def fetch(self, fingerprint: str, unwanted: str | None) -> Delivery | Nothing:
+        self.count += 1
+        path = self.directory / f"download-{self.count}"
+        return await fetch(self.server.agent, self.target, fingerprint, path, self.clock, unwanted)
+
+    async def install(self, delivery: Delivery) -> None:
+        room = self.directory / "unpacked"
+        try:
+            if self.error is not None:
+                raise self.error
+            unpack(delivery.path, room)
+            for path in sorted(room.rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            room.rmdir()
+        finally:
+            delivery.path.unlink()
+        self.served, self.ready = delivery.tag, True
+        self.installed.append(delivery.tag)
+
+    def start(self) -> Site:
+        self.poller.start()
+        self.settle()
+        return self
+
+    def settle(self) -> None:
+        for _ in range(30):
+            self.clock.advance(0)
+
+    def wait(self, seconds: float = INTERVAL) -> None:
+        self.clock.advance(seconds)
+        self.settle()
+
+    def publish(self, tag: str | None, body: bytes = zipped(*GOOD)) -> None:
+        headers = {} if tag is None else {"ETag": tag}
+        self.answer = [reply(200, body, **headers), CLOSE]
+
+    @property
+    def pulls(self) -> int:
+        return len(self.server.requests)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A poller that is stopped at the end, leaving no call, connection or file behind."""
+    site = Site(tmp_path)
+    yield site
+    Deferred.fromCoroutine(site.poller.stop())
+    assert site.clock.getDelayedCalls() == []
+    assert site.server.open == []
+    assert os.listdir(tmp_path) == []
+
+
+def test_first_pull(site: Site) -> None:
+    """The first pull is made at once and names the fingerprint that stands for no model."""
+    site.publish('"v1"')
+    site.start()
+    assert site.server.header("If-None-Match") == "none-yet"
+    assert site.server.header("Content-Type") == "application/json"
+    assert b"GET /core@latest?token=secret HTTP/1.1" in site.server.requests[0]
+    assert site.installed == ['"v1"'] and site.poller.state is State.CURRENT
+
+
+def test_etag_verbatim(site: Site) -> None:
+    """The ETag goes back byte for byte, whatever it looks like."""
+    tags = ['W/"a"', "d41d8cd98f00b204e9800998ecf8427e", 'caf\u00e9, "x"']
+    for tag in tags:
+        site.publish(tag)
+        site.start().wait()
+        site.answer = [reply(304), CLOSE]
+        site.wait()
+        assert site.server.header("If-None-Match") == tag
+    assert site.installed == tags
+
+
+def test_starting_to_absent(site: Site) -> None:
+    """A server without a model (404) is asked again one interval later."""
+    site.start()
+    assert site.poller.state is State.ABSENT
+    site.publish("v1")
+    site.wait(INTERVAL - 0.1)
+    assert site.installed == []
+    site.wait(0.1)
+    assert site.installed == ["v1"] and site.poller.state is State.CURRENT
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("headers", [{}, {"ETag": "v2"}])
+def test_current_to_current(site: Site, status: int, headers: dict[str, str]) -> None:
+    """204 and 304 change nothing, even where they carry an ETag."""
+    site.publish("v1")
+    site.start()
+    site.answer = [reply(status, **headers), CLOSE]
+    site.wait()
+    assert site.pulls == 2 and site.installed == ["v1"] and site.poller.state is State.CURRENT
+
+
+def test_same_etag(site: Site) -> None:
+    """200 with the fingerprint in service is not even downloaded."""
+    site.publish("v1")
+    site.start()
+    site.answer = [reply(200, b"", length=1 << 20, ETag="v1")]  # the body never comes
+    site.wait()
+    assert site.installed == ["v1"] and site.poller.state is State.CURRENT and site.server.open == []
+
+
+def test_new_etag(site: Site) -> None:
+    """200 with another ETag is installed and becomes the fingerprint."""
+    for tag in ("v1", "v2"):
+        site.publish(tag)
+        site.start().wait()
+    assert site.installed == ["v1", "v2"] and site.served == "v2"
+
+
+@pytest.mark.parametrize("tag", [None, "", "x" * 2000, "a\tb"])
+def test_no_etag(site: Site, tag: str | None) -> None:
+    """Where no usable ETag comes, the content's hash stands in, and the same content is not installed twice."""
+    site.publish(tag)
+    site.start()
+    assert len(site.served) == 64
+    site.wait()
+    assert site.installed == [site.served] and site.pulls == 2
+    site.publish(tag, zipped(("domain.yml", b"other")))
+    site.wait()
+    assert len(site.installed) == 2
+
+
+def test_current_to_absent(site: Site) -> None:
+    """A model that is withdrawn stays in service."""
+    site.publish("v1")
+    site.start()
+    site.answer = [reply(404), CLOSE]
+    site.wait()
+    assert site.poller.state is State.ABSENT and site.served == "v1"
+
+
+BROKEN: dict[str, list[object]] = {
+    "closed": [CLOSE],
+    "reset": [RESET],
+    "status 500": [reply(500), CLOSE],
+    "status 401": [reply(401), CLOSE],
+    "status 206": [reply(206, b"PK"), CLOSE],
+    "no http": [b"SSH-2.0-OpenSSH\r\n\r\n", CLOSE],
+    "garbage": [bytes(range(256)) * 4, CLOSE],
+    "truncated": [reply(200, zipped(*GOOD)[:50], length=500, ETag="v9"), CLOSE],
+    "reset in the body": [reply(200, b"PK", length=500, ETag="v9"), RESET],
+    "bad chunks": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nETag: v9\r\n\r\nzz\r\nPK", CLOSE],
+    "no place": [reply(302), CLOSE],
+    "other scheme": [reply(302, Location="file:///etc/passwd"), CLOSE],
+    "redirect loop": [reply(302, Location="/core@latest"), CLOSE],
+    "announced size": [reply(200, b"PK", length=1 << 40, ETag="v9")],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_to_unreachable_and_back(site: Site, name: str) -> None:
+    """After an answer that cannot be used the model in service stays, and the next good answer counts at once."""
+    site.publish("v1")
+    site.start()
+    site.answer = BROKEN[name]
+    site.wait()
+    assert site.poller.state is State.UNREACHABLE and site.served == "v1"
+    assert site.poller.status()["failures"] == 1 and site.poller.status()["last_error"]
+    site.publish("v2")
+    site.wait()
+    assert site.served == "v2" and site.poller.state is State.CURRENT
+    assert site.poller.status()["failures"] == 0
+
+
+def test_refused_connection(site: Site) -> None:
+    """A server that is down is asked again."""
+    site.server.refuses = True
+    site.start()
+    assert site.poller.state is State.UNREACHABLE
+    site.server.refuses = False
+    site.publish("v1")
+    site.wait()
+    assert site.served == "v1"
+
+
+def test_silent_server(site: Site) -> None:
+    """A server that accepts and says nothing is given up after the time limit."""
+    site.answer = []
+    site.start().wait(29.9)
+    assert site.poller.state is State.STARTING
+    site.wait(0.2)
+    assert site.poller.state is State.UNREACHABLE and "30 s" in str(site.poller.status()["last_error"])
+    assert site.server.open == []
+
+
+def test_hang_in_body(site: Site) -> None:
+    """A body that stops coming is given up after the time limit, and its file removed."""
+    site.answer = [reply(200, b"PK", length=500, ETag="v1")]
+    site.start().wait(30)
+    assert site.poller.state is State.UNREACHABLE and os.listdir(site.directory) == []
+
+
+def test_drip(tmp_path: Path) -> None:
+    """A body that trickles in for ever is given up after the limit on the whole download."""
+    site = Site(tmp_path, timeout=30.0, total=300.0)
+
+    def drip(_: bytes) -> Iterable[object]:
+        yield reply(200, b"PK", length=100_000, ETag="v1")
+        while True:
+            yield 20.0
+            yield b"x"
+
+    site.server.script = drip
+    site.start()
+    for _ in range(31):
+        site.wait(10)
+    assert "300 s" in str(site.poller.status()["last_error"])
+    Deferred.fromCoroutine(site.poller.stop())
+    assert os.listdir(tmp_path) == [] and site.server.open == []
+
+
+def test_endless_body(tmp_path: Path) -> None:
+    """A body beyond the size limit is cut, and its file removed."""
+    site = Site(tmp_path, size=100_000)
+
+    def endless(_: bytes) -> Iterable[object]:
+        yield b"HTTP/1.1 200 OK\r\nETag: v1\r\n\r\n"
+        while True:
+            yield bytes(10_000)
+
+    site.server.script = endless
+    site.start()
+    assert "100000 bytes" in str(site.poller.status()["last_error"])
+    Deferred.fromCoroutine(site.poller.stop())
+    assert os.listdir(tmp_path) == [] and site.server.open == []
+
+
+@pytest.mark.parametrize("name", ["zip_upwards", "zip_symlink", "html_page", "tar_ratio"])
+def test_to_unusable_and_back(site: Site, name: str) -> None:
+    """An archive that cannot be served is told once; the next model is installed at the next pull."""
+    site.publish("v1")
+    site.start()
+    site.publish("bad", CORPUS[name][0]())
+    site.wait()
+    assert site.poller.state is State.UNUSABLE and site.served == "v1"
+    assert "refused archive" in str(site.poller.status()["last_error"])
+    assert site.server.header("If-None-Match") == "v1"
+    site.publish("v2")
+    site.wait()
+    assert site.served == "v2" and site.poller.state is State.CURRENT
+
+
+def test_refused_model_again(site: Site) -> None:
+    """A refused model is passed by for some pulls and tried again, in case its bytes were mended."""
+    site.publish("v1", b"not an archive")
+    site.start()
+    site.publish("v1")
+    for _ in range(4):
+        site.wait()
+    assert site.installed == [] and site.poller.state is State.UNUSABLE
+    site.wait()
+    assert site.installed == ["v1"]
+
+
+def test_install_fails_here(site: Site) -> None:
+    """Where a model cannot be installed for a reason of this machine, it is tried again with growing pauses."""
+    site.error = RasaCoreError("the disk is full")
+    site.publish("v1")
+    site.start()
+    assert site.poller.state is State.UNUSABLE
+    site.wait(1.0)
+    site.wait(2.0)
+    assert site.pulls == 3
+    site.error = None
+    site.wait(4.0)
+    assert site.served == "v1"
+
+
+def test_unforeseen_error(site: Site, logged: LoggedFailures) -> None:
+    """Even an error that nobody foresaw does not end the polling."""
+    site.error = ZeroDivisionError()
+    site.publish("v1")
+    site.start()
+    assert logged.take() == [ZeroDivisionError]
+    site.error = None
+    site.wait()
+    assert site.served == "v1"
+
+
+def test_growing_pauses(site: Site) -> None:
+    """Failures in a row make the pauses grow to eight intervals, and one answer makes them short again."""
+    site.publish("v1")
+    site.start()
+    site.answer = [reply(503), CLOSE]
+    moments = []
+    for _ in range(400):
+        before = site.pulls
+        site.wait(1.0)
+        moments += [site.clock.seconds()] * (site.pulls - before)
+    pauses = [round(later - earlier) for earlier, later in itertools.pairwise(moments)]
+    assert pauses[:5] == [10, 20, 40, 80, 80]
+    site.answer = [reply(204), CLOSE]
+    site.wait(80)
+    before = site.pulls
+    for _ in range(3):
+        site.wait()
+    assert site.pulls - before == 3
+
+
+def test_eager_before_first_model(site: Site) -> None:
+    """While there is nothing to serve, failures are followed by short pauses."""
+    site.answer = [reply(503), CLOSE]
+    site.start()
+    for _ in range(7):
+        site.wait(1.0)
+    assert site.pulls == 4  # after 1, 2 and 4 seconds
+
+
+def test_jitter(tmp_path: Path) -> None:
+    """Pauses are up to a tenth shorter, so that many servers do not ask together."""
+    site = Site(tmp_path)
+    site.poller._spread = lambda: 1.0
+    site.start()
+    site.wait(9.0)
+    assert site.pulls == 2
+    Deferred.fromCoroutine(site.poller.stop())
+
+
+def test_once(tmp_path: Path) -> None:
+    """Without an interval the poller ends at the first answer, and not before."""
+    site = Site(tmp_path, interval=None)
+    site.answer = [reply(503), CLOSE]
+    site.start()
+    site.publish("v1")
+    site.wait(1.0)
+    assert site.served == "v1"
+    site.wait(1000)
+    assert site.pulls == 2 and site.clock.getDelayedCalls() == []
+
+
+def test_redirect(tmp_path: Path) -> None:
+    """A redirect is followed; secrets stay with the configured server."""
+    site = Site(tmp_path, headers={"Authorization": "Basic eDp5"})  # type: ignore[arg-type]
+
+    def script(request: bytes) -> list[object]:
+        if b"Host: cdn" in request:
+            return [reply(200, zipped(*GOOD), ETag="v1"), CLOSE]
+        return [reply(302, Location="http://cdn/model.zip"), CLOSE]
+
+    site.server.script = script
+    site.start()
+    assert site.installed == ["v1"] and site.server.hosts == ["models", "cdn"]
+    assert site.server.header("Authorization", 0) == "Basic eDp5"
+    assert site.server.header("Authorization", 1) is None
+    Deferred.fromCoroutine(site.poller.stop())
+
+
+def test_stop_in_download(site: Site) -> None:
+    """Stopping gives up a download at once."""
+    site.answer = [reply(200, b"PK", length=500, ETag="v1")]
+    site.start()
+    assert len(os.listdir(site.directory)) == 1
+
+
+def test_stop_while_asking(site: Site) -> None:
+    """Stopping gives up a request that has no answer yet."""
+    site.answer = []
+    site.start()
+    assert len(site.server.open) == 1
+
+
+def test_log_lines(site: Site) -> None:
+    """There is one line for a change of state and none for a quiet pull; no query is logged."""
+    lines: list[LogEvent] = []
+    globalLogPublisher.addObserver(lines.append)
+    try:
+        site.publish("v1")
+        site.start()
+        for _ in range(20):
+            site.wait()
+        site.answer = [reply(503), CLOSE]
+        for _ in range(20):
+            site.wait(80)
+        site.publish("v1")
+        site.wait(80)
+    finally:
+        globalLogPublisher.removeObserver(lines.append)
+    lines = [line for line in lines if line["log_namespace"] == "rasa_core_api.model_poller"]
+    assert [line["log_level"].name for line in lines] == ["info", "warn", "info"]
+    assert all(line["url"] == "http://models:8000/core@latest" for line in lines)
+
+
+def test_hostile_server(tmp_path: Path) -> None:
+    """10 000 answers of all kinds at random: the last good model is served, polling goes on, nothing is left."""
+    draw = random.Random(20)
+    site = Site(tmp_path, size=20_000)
+    good = 0
+
+    def endless() -> Iterable[object]:
+        yield b"HTTP/1.1 200 OK\r\nETag: endless\r\n\r\n"
+        while True:
+            yield bytes(8_000)
+
+    small = [name for name in CORPUS if name not in ("zip_many", "tar_many", "zip_wide_directory", "zip_diluted_ratio")]
+    archives = [CORPUS[name][0]() for name in draw.sample(small, 25)]
+    quiet: list[list[object]] = [
+        [reply(status, **headers), CLOSE] for status in (204, 304, 404) for headers in ({}, {"ETag": "x"})
+    ]
+    expected = "none-yet"
+
+    def script(_: bytes) -> Iterable[object]:
+        nonlocal good, expected
+        kind = draw.randrange(8)
+        if kind == 0:
+            good += 1
+            expected = f"good-{good}"
+            return [reply(200, zipped(*GOOD), ETag=expected), CLOSE]
+        if kind == 1:
+            return [reply(200, zipped(*GOOD), ETag=site.served), CLOSE]
+        if kind == 2:
+            return draw.choice(quiet)
+        if kind == 3:
+            return [reply(200, draw.choice(archives), ETag=f"bad-{draw.randrange(9)}"), CLOSE]
+        if kind == 4:
+            return endless()
+        if kind == 5:
+            return draw.choice([[], [b"HTTP/1.1 200"], [reply(200, b"PK", length=50, ETag="hang")]])
+        return draw.choice(list(BROKEN.values()))
+
+    site.server.script = script
+    descriptors = len(os.listdir("/proc/self/fd"))
+    site.start()
+    steps = 0
+    while site.count < 10_000:
+        site.server.refuses = draw.random() < 0.05
+        site.clock.advance(draw.choice([5.0, 30.0]))
+        for _ in range(12):
+            site.clock.advance(0)
+        steps += 1
+        assert site.served == expected
+        assert steps < 200_000, "polling has ended"
+    assert good > 500 and len(site.installed) == good
+    Deferred.fromCoroutine(site.poller.stop())
+    assert site.clock.getDelayedCalls() == [] and site.server.open == []
+    assert os.listdir(tmp_path) == [] and len(os.listdir("/proc/self/fd")) == descriptors
