@@ -107,8 +107,10 @@ class _Reader:
                 yield event
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            reason = error.problem or error.context or "this is not YAML"
-            raise self._error(str(reason), None if mark is None else mark.line) from None
+            reason = str(error.problem or error.context or "this is not YAML")
+            if "':'" in reason:
+                reason += " (put texts that hold a colon in quotes)"
+            raise self._error(reason, None if mark is None else mark.line) from None
         except YAMLError as error:
             raise self._error(str(error).split("\n")[0]) from None
         except UnicodeError:

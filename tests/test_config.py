@@ -83,6 +83,7 @@ def test_empty() -> None:
     [
         ("a: [1\nb: : :\n", 2, "expected"),
         ("a: 1\nb: 2\na: 3\n", 3, "twice"),
+        ("a: {url: http://x/}", 1, "in quotes"),
         ("a: 1\n--- b\n", 2, "second document"),
         ("a: !!python/object/apply:os.system [ls]", 1, "not allowed"),
         ("x:\n  - !!python/name:os.system ''", 2, "not allowed"),

@@ -16,7 +16,7 @@ LEVELS: dict[str, int] = {
     # 1 dialogue state
     "domain": 1, "states": 1, "trackers": 1, "featurizers": 1, "encoding": 1,
     # 2 parts
-    "http": 2, "endpoints": 2, "config": 2, "interpreter": 2, "nlu": 2, "nlg": 2, "dispatcher": 2, "actions": 2,
+    "http": 2, "endpoints": 2, "http_client": 2, "config": 2, "interpreter": 2, "nlu": 2, "nlg": 2, "dispatcher": 2, "actions": 2,
     "policies": 2, "legacy": 2, "models": 2, "tracker_store": 2, "broker": 2, "brokers": 2, "channels": 2,
     "training": 2, "settings": 2, "logs": 2,
     # 3 one turn

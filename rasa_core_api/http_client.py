@@ -1,0 +1,150 @@
+"""The HTTP client behind `endpoints.OutgoingHTTP`; imported at the first call, since treq is costly to import."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, cast
+
+from treq.client import HTTPClient
+from twisted.internet.abstract import isIPAddress
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IConsumer, IProtocol, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    URI,
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    ResponseDone,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory, IBodyProducer
+from zope.interface import implementer
+
+from rasa_core_api.endpoints import CONNECT_SECONDS, KEPT_CONNECTIONS, KEPT_SECONDS, AnswerTooLarge
+
+#: Bodies up to this many bytes are written at once; longer ones in pieces, at the connection's pace.
+_AT_ONCE = 256 * 1024
+
+
+@implementer(IBodyProducer)
+class _Bytes:
+    """A short body."""
+
+    def __init__(self, body: bytes) -> None:
+        self.length = len(body)
+        self._body = body
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def stopProducing(self) -> None:
+        pass
+
+
+def body_producer(body: bytes) -> IBodyProducer:
+    """What sends these bytes."""
+    if len(body) <= _AT_ONCE:
+        return _Bytes(body)
+    return cast(IBodyProducer, FileBodyProducer(io.BytesIO(body)))
+
+
+@implementer(IAgentEndpointFactory)
+class _Connecting:
+    """Connects to addresses directly: only names need the resolver and its threads."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._policy: BrowserLikePolicyForHTTPS | None = None
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        host = uri.host.decode("ascii")
+        endpoint: IStreamClientEndpoint
+        if isIPAddress(host):
+            endpoint = TCP4ClientEndpoint(self._reactor, host, uri.port, timeout=CONNECT_SECONDS)
+        else:
+            endpoint = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT_SECONDS)
+        if uri.scheme != b"https":
+            return endpoint
+        if self._policy is None:
+            self._policy = BrowserLikePolicyForHTTPS()
+        return wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+
+
+def new_pool(reactor: Any) -> HTTPConnectionPool:
+    """Persistent connections, as many as there are calls at a time."""
+    pool = HTTPConnectionPool(reactor, persistent=True)
+    pool.maxPersistentPerHost = KEPT_CONNECTIONS
+    pool.cachedConnectionTimeout = KEPT_SECONDS  # type: ignore[assignment]  # declared int, used as seconds
+    return pool
+
+
+def new_client(reactor: Any, pool: HTTPConnectionPool) -> HTTPClient:
+    """A client that keeps no cookies: a server's session must not leak from one conversation to another."""
+    agent = Agent.usingEndpointFactory(reactor, _Connecting(reactor), pool)
+    jar: Any = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    return HTTPClient(agent, cookiejar=jar, data_to_body_producer=body_producer)
+
+
+class _Collector(Protocol):
+    """Collects a body up to a limit; `done` gets it, or why there is none."""
+
+    def __init__(self, limit: int, too_large: Callable[[], Exception]) -> None:
+        self._limit = limit
+        self._too_large = too_large
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.done: Deferred[bytes] = Deferred(lambda _: self._cut_off())
+
+    def _cut_off(self) -> None:
+        self._parts.clear()
+        if self.transport is not None:
+            # a response's transport can abort only where it is the connection's own
+            getattr(self.transport, "abortConnection", self.transport.loseConnection)()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.done.called:
+            return
+        self._size += len(data)
+        if self._size > self._limit:
+            self.done.errback(self._too_large())
+            self._cut_off()
+        else:
+            self._parts.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.done.called:
+            return
+        # without a length the end of the connection is the end of the body
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(b"".join(self._parts))
+        else:
+            self.done.errback(reason)
+
+
+async def whole_body(response: Any, limit: int, url: str) -> bytes:
+    """The body of an unbuffered response. Raises `AnswerTooLarge`; the connection is then closed."""
+
+    def too_large() -> AnswerTooLarge:
+        return AnswerTooLarge(f"{url} answered more than {limit} bytes", url=url, limit=limit)
+
+    collector = _Collector(limit, too_large)
+    announced = response.length
+    if announced is not UNKNOWN_LENGTH and announced > limit:
+        collector.done.errback(too_large())
+    response.deliverBody(cast(IProtocol, collector))
+    if collector.done.called:
+        collector._cut_off()
+    return await collector.done
