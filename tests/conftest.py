@@ -51,3 +51,13 @@ def conformance() -> Path:
     if not CONFORMANCE.is_dir():
         pytest.skip(f"no recordings at {CONFORMANCE}: set RASA_CORE_CONFORMANCE")
     return CONFORMANCE
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many recorded conversations were replayed."""
+    for report in terminalreporter.getreports("passed"):
+        for name, total in report.user_properties:
+            if name.startswith("manifest"):
+                terminalreporter.write_line(f"recorded conversations, {name}: {total}")
+    if not CONFORMANCE.is_dir():
+        terminalreporter.write_line(f"no recorded conversations were replayed: nothing lies at {CONFORMANCE}")
