@@ -12,6 +12,7 @@ from typing import ClassVar
 from rasa_core_api.constants import JSON
 from rasa_core_api.domain import Domain
 from rasa_core_api.exceptions import UnsupportedModel
+from rasa_core_api.policies.memory_text import decode_memory
 from rasa_core_api.policies.policy import LoadContext, OneHot, Policy, Scores, nothing
 from rasa_core_api.states import StateNode, state_text
 from rasa_core_api.trackers import Tracker
@@ -74,7 +75,7 @@ def read_memory(path: Path) -> tuple[dict[str, JSON], dict[str, JSON]]:
     try:
         if path.stat().st_size > MAX_FILE:
             raise UnsupportedModel(f"{path}: larger than {MAX_FILE} bytes")
-        data = json.loads(path.read_bytes())
+        data = decode_memory(path.read_bytes())
         lookup = data.pop("lookup")
         return {read_key(key): value for key, value in lookup.items()}, data
     except FileNotFoundError:
