@@ -1,0 +1,243 @@
+"""The linear intent classifier: words, word pairs and characters, weighted and added up.
+
+A text is cut at blanks into chunks. Each chunk gives words (runs of letters and digits; other marks one by one),
+pairs of neighbouring words, and the 2- to 5-character pieces of the chunk with a blank on both sides, in lower case
+and with digits alike. A piece counts idf times its number in the chunk. Words and pairs together, and characters
+together, are divided by the root of the summed squares of their pieces. That norm adds up over chunks, so what a
+chunk contributes to the scores of all intents is a constant vector. It is computed once per chunk and kept, which
+leaves a handful of look-ups per text.
+
+Confidences are the softmax of the scores over a temperature, see `linear_training`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rasa_core_api.constants import JSON
+from rasa_core_api.nlu.message import RANKING_LENGTH, Message, set_ranking
+from rasa_core_api.nlu.tokenizers import MAX_TOKENS
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+
+#: Temperatures times this put as many right answers above 0.8 as the original's cosine does (measured on two bots).
+LEGACY_FACTOR = 0.7
+SIZES = range(2, 6)  # characters of a piece
+MAX_CHUNKS = 20_000  # remembered, and as many pairs; all are dropped when there are more
+MAX_BYTES = 16 << 20  # of the vectors that are remembered
+LONG_CHUNK = 40  # characters; longer chunks are not remembered
+_LONGEST = 1000  # characters of a chunk that are looked at
+
+_DIGITS = re.compile(r"\d+")
+_WORD = re.compile(r"\w+|[^\w\s]")
+_ANYTHING = re.compile(r"[^\s.,!?]")
+
+
+def chunks_of(text: str) -> list[str]:
+    """The pieces between blanks, in lower case and with each run of digits as one `0`."""
+    return _DIGITS.sub("0", text.lower()).split(None, MAX_TOKENS)[:MAX_TOKENS]
+
+
+def words_of(chunk: str) -> list[str]:
+    """The words of a chunk; marks are words of their own."""
+    return _WORD.findall(chunk[:_LONGEST])
+
+
+def characters_of(chunk: str) -> Counter[str]:
+    """How often each piece of 2 to 5 characters occurs in a chunk with a blank on both sides."""
+    padded = f" {chunk[:_LONGEST]} "
+    return Counter(padded[start : start + size] for size in SIZES for start in range(len(padded) - size + 1))
+
+
+class _Chunk:
+    """What is remembered of a chunk: rows of its vectors in the table, their squared norms, first and last word."""
+
+    __slots__ = ("character_row", "character_square", "first", "last", "word_row", "word_square")
+
+    def __init__(self, row: int, word_square: float, character_square: float, first: str, last: str) -> None:
+        self.word_row = row
+        self.character_row = row + 1
+        self.word_square = word_square
+        self.character_square = character_square
+        self.first = first
+        self.last = last
+
+
+class LinearIntents:
+    """`intent_classifier_linear`, also serving for `intent_classifier_sklearn` and `intent_classifier_mitie`.
+
+    `weights` has one row per feature, first `words` (pairs have a blank between their words), then `characters`, and
+    one column per intent; `idf` belongs to the features, `bias` to the intents. `temperature` is the one that fits
+    best; `settings["confidence_scale"]` says whether it is used (`calibrated`) or lowered (`legacy`).
+    """
+
+    name = "intent_classifier_linear"
+
+    def __init__(
+        self,
+        settings: Mapping[str, JSON],
+        intents: Sequence[str],
+        words: Sequence[str],
+        characters: Sequence[str],
+        weights: Floats,
+        idf: Floats,
+        bias: Floats,
+        temperature: float,
+    ) -> None:
+        """Raises ValueError when the parts do not fit together."""
+        features = len(words) + len(characters)
+        if weights.shape != (features, len(intents)) or idf.shape != (features,) or bias.shape != (len(intents),):
+            raise ValueError("the sizes of features, intents and weights do not fit together")
+        if not (temperature > 0 and np.isfinite(weights).all() and np.isfinite(idf).all() and np.isfinite(bias).all()):
+            raise ValueError("a weight is not a number, or the temperature is not above 0")
+        self.settings = dict(settings)
+        self.intents = list(intents)
+        self.words, self.characters = list(words), list(characters)
+        self.weights, self.idf, self.bias, self.temperature = weights, idf, bias, float(temperature)
+        factor = LEGACY_FACTOR if settings.get("confidence_scale", "legacy") == "legacy" else 1.0
+        self._inverse_temperature = 1.0 / (factor * self.temperature)
+        self._bias = bias.astype(np.float64)
+        self._word_numbers = {word: number for number, word in enumerate(self.words)}
+        self._character_numbers = {piece: number for number, piece in enumerate(self.characters, len(self.words))}
+        self._most = max(4 * MAX_TOKENS, min(3 * MAX_CHUNKS, MAX_BYTES // (8 * max(1, len(self.intents)))))
+        self._forget()
+
+    def process(self, message: Message) -> None:
+        """Rank the intents; a text without any known feature, or of nothing but `.`, `,`, `!`, `?`, has none."""
+        scores = self.scores(message.text)
+        if scores is None:
+            set_ranking(message, [])
+            return
+        order = (-scores).argsort(kind="stable")
+        best = scores.take(order)
+        best -= best[0]
+        best *= self._inverse_temperature
+        confidences = np.exp(best, best)
+        confidences /= np.add.reduce(confidences)
+        names = self.intents
+        set_ranking(
+            message,
+            [
+                (names[number], value)
+                for number, value in zip(
+                    order[:RANKING_LENGTH].tolist(), confidences[:RANKING_LENGTH].tolist(), strict=True
+                )
+            ],
+        )
+
+    def scores(self, text: str) -> npt.NDArray[np.float64] | None:
+        """The score of each intent before the softmax; None where the text gives nothing to go by."""
+        if not _ANYTHING.search(text):
+            return None
+        chunks = chunks_of(text)
+        if len(self._chunks) + len(self._pairs) + len(chunks) > MAX_CHUNKS or self._used + 3 * len(chunks) > self._most:
+            self._forget()
+        known, pairs = self._chunks, self._pairs
+        word_rows, character_rows = [], []
+        word_square = character_square = 0.0
+        last = ""
+        for text_chunk in chunks:
+            chunk = known.get(text_chunk)
+            if chunk is None:
+                chunk = self._learn(text_chunk)
+            word_rows.append(chunk.word_row)
+            character_rows.append(chunk.character_row)
+            word_square += chunk.word_square
+            character_square += chunk.character_square
+            if last and chunk.first:
+                pair = pairs.get((last, chunk.first))
+                if pair is None:
+                    pair = self._learn_pair(last, chunk.first)
+                if pair[1]:
+                    word_rows.append(pair[0])
+                    word_square += pair[1]
+            last = chunk.last
+        if not word_square and not character_square:
+            return None
+        table = self._table
+        total = self._bias
+        if word_square:
+            total = total + np.add.reduce(table.take(word_rows, 0)) / math.sqrt(word_square)
+        if character_square:
+            total = total + np.add.reduce(table.take(character_rows, 0)) / math.sqrt(character_square)
+        return total
+
+    def _forget(self) -> None:
+        self._chunks: dict[str, _Chunk] = {}
+        self._pairs: dict[tuple[str, str], tuple[int, float]] = {}
+        self._table = np.zeros((64, len(self.intents)))
+        self._used = 0
+
+    def _rows(self, number: int) -> int:
+        """The first of so many fresh rows of the table."""
+        first = self._used
+        self._used += number
+        if self._used > len(self._table):
+            larger = np.zeros((2 * self._used, len(self.intents)))
+            larger[: len(self._table)] = self._table
+            self._table = larger
+        return first
+
+    def _learn(self, text: str) -> _Chunk:
+        row = self._rows(2)
+        words = words_of(text)
+        pieces = words + [f"{left} {right}" for left, right in pairwise(words)]
+        numbers = [self._word_numbers[piece] for piece in pieces if piece in self._word_numbers]
+        word_square = self._add(row, numbers, [1.0] * len(numbers))
+        counts = {
+            self._character_numbers[piece]: float(count)
+            for piece, count in characters_of(text).items()
+            if piece in self._character_numbers
+        }
+        character_square = self._add(row + 1, list(counts), list(counts.values()))
+        first, last = (words[0], words[-1]) if words else ("", "")
+        chunk = _Chunk(row, word_square, character_square, first, last)
+        if len(text) <= LONG_CHUNK:
+            self._chunks[text] = chunk
+        return chunk
+
+    def _learn_pair(self, left: str, right: str) -> tuple[int, float]:
+        number = self._word_numbers.get(f"{left} {right}")
+        if number is None:
+            pair = (0, 0.0)
+        else:
+            row = self._rows(1)
+            pair = (row, self._add(row, [number], [1.0]))
+        if len(left) + len(right) <= LONG_CHUNK:
+            self._pairs[left, right] = pair
+        return pair
+
+    def _add(self, row: int, numbers: list[int], counts: list[float]) -> float:
+        """Fill a row with the weighted sum of features; returns the squared norm of the features."""
+        if not numbers:
+            return 0.0
+        values = self.idf[numbers] * np.array(counts)
+        self._table[row] = values @ self.weights[numbers]
+        return float(values @ values)
+
+
+class UntrainedIntents:
+    """Stands for a classifier that a pipeline names but that had fewer than two intents to learn.
+
+    The original answers `"intent": null` then (`null_intent`), or an intent without a name.
+    """
+
+    def __init__(self, name: str, null_intent: bool) -> None:
+        self.name = name
+        self._null_intent = null_intent
+
+    def process(self, message: Message) -> None:
+        """Rank nothing."""
+        set_ranking(message, [])
+        if self._null_intent:
+            message.intent = None
