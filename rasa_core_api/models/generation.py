@@ -1,0 +1,31 @@
+"""One loaded dialogue model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from rasa_core_api.constants import JSON
+from rasa_core_api.domain import Domain
+from rasa_core_api.policies.ensemble import Ensemble
+from rasa_core_api.releases import Release
+
+
+@frozen(kw_only=True)
+class Generation:
+    """Domain and policies that belong together; put into service and replaced as a whole.
+
+    `metadata` is the model's own metadata file, `source` says where the model came from.
+    """
+
+    domain: Domain
+    ensemble: Ensemble = field(repr=False)
+    fingerprint: str
+    metadata: Mapping[str, JSON] = field(repr=False)
+    source: str = ""
+
+    @property
+    def release(self) -> Release:
+        """The release whose rules the model follows."""
+        return self.domain.release
