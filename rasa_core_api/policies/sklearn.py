@@ -6,6 +6,8 @@ Multinomial: softmax of the same sums. `x` are the rows of the window one behind
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,21 @@ def read_regression(path: Path) -> tuple[LogisticRegression, list[int]]:
     return regression, indices
 
 
+def read_arrays(path: Path) -> tuple[LogisticRegression, list[int]]:
+    """The classifier that our own training writes: arrays `coef`, `intercept` and `classes`, one against the rest.
+
+    Raises `UnsupportedModel` naming the file.
+    """
+    raw = read_bounded(path, MAX_SIZE)
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+            indices = [int(index) for index in arrays["classes"]]
+            coefficients, intercepts = (arrays[name].astype(np.float64) for name in ("coef", "intercept"))
+        return LogisticRegression(coefficients, intercepts, len(indices), False, False), indices
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise unsupported(path, f"not the arrays of a classifier ({error})") from error
+
+
 def _is_multinomial(model: Any, classes: int) -> bool:
     way = plain_of(attribute(model, "multi_class"))
     if way in ("ovr", "warn"):
@@ -132,8 +149,12 @@ class SklearnPolicy(RowPolicy[Matrix]):
 
     @classmethod
     def load(cls, directory: Path, context: LoadContext) -> SklearnPolicy:
-        path = directory / "sklearn_model.pkl"
-        regression, indices = read_regression(path)
+        path = directory / "sklearn_model.npz"
+        if path.exists():
+            regression, indices = read_arrays(path)
+        else:
+            path = directory / "sklearn_model.pkl"
+            regression, indices = read_regression(path)
         featurizer, encoder = read_encoding_featurizer(directory, context)
         if featurizer.max_history is None:
             raise unsupported(directory / "featurizer.json", "a classifier needs a featurizer with a max_history")

@@ -6,7 +6,7 @@ Source of the rules: the observed behaviour of 0.9 to 0.14; with seed 42 the dia
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from attrs import define, evolve, field, frozen
@@ -25,7 +25,7 @@ from rasa_core_api.events import (
 from rasa_core_api.exceptions import InvalidTrainingData
 from rasa_core_api.training.contexts import Context, Contexts, Sequences
 from rasa_core_api.training.graph import StoryGraph, story_graph
-from rasa_core_api.training.structures import GENERATED, STORY_START, StoryStep
+from rasa_core_api.training.structures import GENERATED, STORY_START, StoryStep, copies
 
 log = Logger()
 
@@ -41,19 +41,24 @@ Progress = Callable[[float, str], None]
 
 @frozen(eq=False)
 class Chunk:
-    """Events of a dialogue and those before them."""
+    """Events of a dialogue, the story block they are from, and the events before them."""
 
     previous: Chunk | None
     events: Sequence[Event]
+    block: str
 
-    def all_events(self) -> list[Event]:
-        """All events up to the last of these, oldest first."""
+    def chain(self) -> list[Chunk]:
+        """This one and all before it, oldest first."""
         chunks = []
         chunk: Chunk | None = self
         while chunk is not None:
-            chunks.append(chunk.events)
+            chunks.append(chunk)
             chunk = chunk.previous
-        return [event for part in reversed(chunks) for event in part]
+        return chunks[::-1]
+
+    def all_events(self) -> list[Event]:
+        """All events up to the last of these, oldest first."""
+        return [event for chunk in self.chain() for event in chunk.events]
 
 
 @frozen(eq=False)
@@ -74,21 +79,29 @@ class Dialogue:
         found = self.last_chunk.all_events() if self.last_chunk else []
         return found if limit is None else found[-limit:]
 
+    def blocks_of_actions(self) -> list[str]:
+        """The story block of each action that counts, oldest first."""
+        if self.last_chunk is None:
+            return []
+        pairs = [(event, chunk.block) for chunk in self.last_chunk.chain() for event in chunk.events]
+        kept = applied_positions([event for event, _ in pairs])
+        return [pairs[index][1] for index in kept if isinstance(pairs[index][0], ActionExecuted)]
+
     @property
     def name(self) -> str:
         """The names of the story blocks it runs through."""
         return " > ".join(self.names)
 
 
-def applied_events(events: Iterable[Event]) -> list[Event]:
-    """The events that count: after the last restart, without what was taken back."""
-    applied: list[Event] = []
+def applied_positions(events: Sequence[Event]) -> list[int]:
+    """The places of the events that count: after the last restart, without what was taken back."""
+    applied: list[int] = []
 
     def cut(kind: type[Event]) -> None:
-        while applied and not isinstance(applied.pop(), kind):
+        while applied and not isinstance(events[applied.pop()], kind):
             pass
 
-    for event in events:
+    for index, event in enumerate(events):
         if isinstance(event, Restarted):
             applied.clear()
         elif isinstance(event, ActionReverted):
@@ -97,8 +110,13 @@ def applied_events(events: Iterable[Event]) -> list[Event]:
             cut(UserUttered)
             cut(ActionExecuted)
         else:
-            applied.append(event)
+            applied.append(index)
     return applied
+
+
+def applied_events(events: Sequence[Event]) -> list[Event]:
+    """The events that count."""
+    return [events[index] for index in applied_positions(events)]
 
 
 @frozen
@@ -132,11 +150,11 @@ class TrainingData:
 def generate(
     steps: Sequence[StoryStep], domain: Domain, settings: Settings = Settings(), progress: Progress | None = None
 ) -> TrainingData:
-    """The training dialogues of story steps (whose lists of starts and ends are changed).
+    """The training dialogues of story steps.
 
     Raises `InvalidTrainingData` naming the checkpoints where there are too many of them.
     """
-    graph = story_graph(list(steps), domain.release)
+    graph = story_graph(copies(steps), domain.release)
     return _Generator(domain, graph, settings, progress or (lambda share, what: None)).run()
 
 
@@ -344,7 +362,7 @@ class _Generator:
             context,
             _chained(dialogue.names, part.step.block_name),
             dialogue.is_augmented,
-            Chunk(dialogue.last_chunk, part.events),
+            Chunk(dialogue.last_chunk, part.events, part.step.block_name),
         )
 
     def _play_reverting(self, part: _Part, incoming: list[Dialogue]) -> list[Dialogue]:
@@ -361,7 +379,7 @@ class _Generator:
         return [*going, *ended]
 
     def _after(self, dialogue: Dialogue, event: Event, number: int) -> Dialogue:
-        chunk = Chunk(dialogue.last_chunk, (event,))
+        chunk = Chunk(dialogue.last_chunk, (event,), dialogue.names[-1] if dialogue.names else "")
         context, turns = dialogue.context, dialogue.turns
         if isinstance(event, ActionReverted):
             if turns > 0:

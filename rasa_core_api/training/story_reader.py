@@ -13,7 +13,7 @@ from attrs import define, field
 from rasa_core_api.constants import ACTION_LISTEN, JSON
 from rasa_core_api.events import EVENT_TYPES, ActionExecuted, Event, SlotSet, UserUttered
 from rasa_core_api.events.reading import EventReader
-from rasa_core_api.exceptions import InvalidEvent, InvalidTrainingData
+from rasa_core_api.exceptions import InvalidEvent, InvalidTrainingData, RasaCoreError
 from rasa_core_api.jsontext import decode
 from rasa_core_api.releases import Release
 from rasa_core_api.training.structures import (
@@ -195,9 +195,11 @@ class StoryReader:
     def _one_message(self, text: str) -> UserUttered:
         if self._e2e:
             return self._e2e_message(text)
+        if "{" in text:
+            self._named(text.lstrip("/"), "an intent")
         try:
             parse_data = self._parse(text)
-        except ValueError as error:
+        except (ValueError, RasaCoreError) as error:
             self._fail(f"expected an intent such as greet or greet{{...}}, found {text[:60]!r} ({error})")
         intent = (parse_data.get("intent") or {}).get("name")
         if not intent:

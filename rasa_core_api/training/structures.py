@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from rasa_core_api.constants import ACTION_LISTEN, JSON
 from rasa_core_api.events import ActionExecuted, Event, SlotSet, UserUttered
@@ -173,6 +173,15 @@ class BlockBuilder:
             step.place,
             list(step.places),
         )
+
+
+def copies(steps: Sequence[StoryStep]) -> list[StoryStep]:
+    """Steps whose lists can be changed; what the originals share, the copies share."""
+    starts: dict[int, list[Checkpoint]] = {}
+    return [
+        evolve(step, starts=starts.setdefault(id(step.starts), list(step.starts)), ends=list(step.ends))
+        for step in steps
+    ]
 
 
 @frozen

@@ -57,7 +57,13 @@ def read(text: str, release: str = "0.14", *, e2e: bool = False) -> StoryFiles:
 
 
 def generated(
-    stories: str, release: str = "0.14", *, domain: str = DOMAIN, factor: int = 0, history: int | None = 3, **options: Any
+    stories: str,
+    release: str = "0.14",
+    *,
+    domain: str = DOMAIN,
+    factor: int = 0,
+    history: int | None = 3,
+    **options: Any,
 ) -> TrainingData:
     settings = Settings(augmentation_factor=factor, unique_last_num_states=history, **options)
     return generate(read(stories, release).steps, domain_of(domain, release), settings)

@@ -22,7 +22,8 @@ def all_actions(data: TrainingData) -> list[str]:
 
 def test_worked_example() -> None:
     """States and actions of one story are those of the published example."""
-    domain = "{intents: [greet, bye], entities: [city], slots: {city: {type: text}, ok: {type: bool}}, actions: [utter_hi]}"
+    slots = "{city: {type: text}, ok: {type: bool}}"
+    domain = f"{{intents: [greet, bye], entities: [city], slots: {slots}, actions: [utter_hi]}}"
     data = generated('## s\n* greet{"city": "rome"}\n- utter_hi\n', "0.11", domain=domain, history=2)
     heard = {"entity_city": 1.0, "intent_greet": 1.0, "slot_city_0": 1.0}
     second, third = {**heard, "prev_action_listen": 1.0}, {**heard, "prev_utter_hi": 1.0}

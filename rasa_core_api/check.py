@@ -1,0 +1,230 @@
+"""`python -m rasa_core_api.check`: mistakes in a project, before it is trained or served."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rasa_core_api.config import read_yaml_file
+from rasa_core_api.constants import JSON, UTTER_PREFIX
+from rasa_core_api.domain import Domain
+from rasa_core_api.endpoints import Endpoints, read_endpoints
+from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.interpreter import RegexInterpreter
+from rasa_core_api.models.layout import read_layout
+from rasa_core_api.models.loader import load_generation
+from rasa_core_api.models.persisting import TARGETS, target_release
+from rasa_core_api.slots import ClassFinder
+from rasa_core_api.training.checking import (
+    DomainText,
+    Finding,
+    check_contradictions,
+    check_domain,
+    check_stories,
+    check_unused,
+)
+from rasa_core_api.training.console import use_one_thread
+from rasa_core_api.training.story_reader import read_stories
+from rasa_core_api.training.structures import Place, StoryFiles
+
+#: Channels whose webhooks anybody can post to unless these keys are set.
+_CHANNEL_SECRETS: Mapping[str, str] = {"facebook": "secret", "slack": "slack_signing_secret", "botframework": "app_id"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print one line a finding; 0 without errors, 1 with errors (with --strict: or warnings)."""
+    use_one_thread(os.environ)
+    parser = argparse.ArgumentParser(prog="python -m rasa_core_api.check", description="Look for mistakes in a bot.")
+    parser.add_argument("-d", "--domain", help="domain specification")
+    parser.add_argument("-s", "--stories", help="story file or folder")
+    parser.add_argument("--nlu", help="NLU training data, file or folder")
+    parser.add_argument("--endpoints", help="endpoints file")
+    parser.add_argument("--credentials", help="channel credentials file")
+    parser.add_argument("--core", help="dialogue model directory")
+    parser.add_argument("--history", type=int, default=5, help="states in which contradictions are looked for (5)")
+    parser.add_argument("--for-release", "--for_release", dest="for_release", choices=TARGETS, default=TARGETS[-1])
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.add_argument("--strict", action="store_true", help="warnings count as errors")
+    options = parser.parse_args(arguments)
+    if not any((options.domain, options.endpoints, options.credentials, options.core)):
+        parser.error("nothing to check: name a domain (-d), a model (--core), endpoints or credentials")
+    if (options.stories or options.nlu) and not options.domain:
+        parser.error("stories and NLU data are checked against a domain: -d/--domain")
+    findings = check_project(options)
+    if options.json:
+        print(json.dumps([finding.as_dict() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            print(finding)
+    bad = [finding for finding in findings if options.strict or finding.severity == "error"]
+    return 1 if bad else 0
+
+
+def check_project(options: argparse.Namespace) -> list[Finding]:
+    """Everything that the options name; what cannot be read is a finding too."""
+    found: list[Finding] = []
+    endpoints = None
+    if options.endpoints:
+        try:
+            endpoints = read_endpoints(options.endpoints, os.environ)
+            found += check_endpoints(endpoints, options.endpoints)
+        except RasaCoreError as error:
+            found.append(_unreadable(error, options.endpoints))
+    if options.credentials:
+        try:
+            found += check_credentials(read_yaml_file(options.credentials, os.environ), options.credentials)
+        except RasaCoreError as error:
+            found.append(_unreadable(error, options.credentials))
+    if options.core:
+        found += check_model(Path(options.core))
+    if options.domain:
+        found += _check_sources(options, endpoints)
+    return found
+
+
+def _unreadable(error: RasaCoreError, file: str) -> Finding:
+    line = error.details.get("line")
+    place = Place(str(error.details.get("file") or file), line if isinstance(line, int) else 0)
+    message = str(error).removeprefix(f"{place}: ")
+    return Finding("error", "unreadable", place, message, "correct it")
+
+
+def _check_sources(options: argparse.Namespace, endpoints: Endpoints | None) -> list[Finding]:
+    release = target_release(options.for_release)
+    path = options.domain
+    # a class of the project is only named here, never imported
+    custom: list[str] = []
+    try:
+        data = read_yaml_file(path, os.environ)
+        domain = Domain.from_json(data, release, _remembering(custom))
+        text = DomainText(path, Path(path).read_text("utf-8-sig"))
+    except (RasaCoreError, OSError) as error:
+        return [_unreadable(error, path) if isinstance(error, RasaCoreError) else Finding(
+            "error", "unreadable", Place(path), str(error), "name the domain file")]
+    found = check_domain(domain, data, text, nlg_server=endpoints is not None and endpoints.nlg is not None)
+    files = StoryFiles()
+    if options.stories:
+        try:
+            files = read_stories([Path(options.stories)], release, RegexInterpreter(release).parse_sync)
+        except RasaCoreError as error:
+            return [*found, _unreadable(error, options.stories)]
+        found += [Finding("warning", "story-line", notice.place, notice.text, "correct the line or remove it")
+                  for notice in files.notices]
+        found += check_stories(domain, files, path)
+        try:
+            found += check_contradictions(domain, files, options.history)
+        except RasaCoreError as error:
+            found.append(_unreadable(error, options.stories))
+    intents: list[str] = []
+    if options.nlu:
+        from rasa_core_api.nlu.data_loading import load_data
+
+        try:
+            intents = load_data(Path(options.nlu)).intents()
+        except RasaCoreError as error:
+            found.append(_unreadable(error, options.nlu))
+    if options.stories:
+        found += check_unused(domain, files, text, intents)
+    if endpoints is not None and endpoints.action_endpoint is None:
+        needed = [name for name in (*domain.user_actions, *domain.forms) if not name.startswith(UTTER_PREFIX)]
+        if needed:
+            place = text.place("actions", needed[0])
+            message = f"{needed[0]!r} runs on an action server, and {options.endpoints} names none"
+            found.append(Finding("error", "no-action-server", place, message, "add action_endpoint: {url: ...} there"))
+    return found
+
+
+def _remembering(found: list[str]) -> ClassFinder:
+    from rasa_core_api.slots import Slot
+
+    def find(path: str) -> type:
+        found.append(path)
+        return type(path.rpartition(".")[2], (_ForeignSlot, Slot), {})
+
+    return find
+
+
+class _ForeignSlot:
+    """Stands for a slot class of the project: takes any option, has one feature."""
+
+    def __init__(self, name: str, **options: JSON) -> None:
+        self.name = name
+        self.initial_value = self.value = options.get("initial_value")
+        self.auto_fill = True
+        self.path = ""
+
+    def as_feature(self) -> list[float]:
+        return [0.0]
+
+
+def check_endpoints(endpoints: Endpoints, file: str) -> list[Finding]:
+    """Addresses that send conversations in the clear, and parts that are not built."""
+    found = []
+    for key in ("nlg", "nlu", "action_endpoint", "model"):
+        endpoint = getattr(endpoints, key)
+        if endpoint is None or not endpoint.url:
+            continue
+        host = endpoint.url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0]
+        if endpoint.url.startswith("http://") and host not in ("localhost", "127.0.0.1", "[", "::1"):
+            place = _line(file, key)
+            message = f"{key}: {host} is called without encryption"
+            found.append(Finding("warning", "plain-http", place, message, "use https:// unless the network is trusted"))
+    return found
+
+
+def check_credentials(data: JSON, file: str) -> list[Finding]:
+    """Webhooks that anybody can post to."""
+    found = []
+    for channel, key in _CHANNEL_SECRETS.items():
+        section = data.get(channel) if isinstance(data, Mapping) else None
+        if isinstance(section, Mapping) and not section.get(key):
+            message = f"the webhook of {channel!r} is open: anybody can post to it"
+            found.append(Finding("error", "open-webhook", _line(file, channel), message, f"set {channel}.{key}"))
+    return found
+
+
+def _line(file: str, key: str) -> Place:
+    try:
+        lines = Path(file).read_text("utf-8").splitlines()
+    except OSError:
+        return Place(file)
+    return next((Place(file, n) for n, line in enumerate(lines, 1) if line.startswith(key)), Place(file))
+
+
+def check_model(path: Path) -> list[Finding]:
+    """Parts of a model directory that are unsafe or cannot be served."""
+    found = []
+    for file in _pickles(path):
+        message = "a pickle: old releases executed what is in it"
+        remedy = "here it is read as data and never executed; train again to be rid of it"
+        found.append(Finding("warning", "pickle", Place(str(file)), message, remedy))
+    try:
+        layout = read_layout(path)
+    except RasaCoreError as error:
+        return [*found, Finding("error", "model", Place(str(path)), str(error), "name a model directory")]
+    for policy in layout.policies:
+        if not policy.path.startswith("rasa_core."):
+            module = policy.path.rpartition(".")[0]
+            message = f"the policy {policy.path!r} is a class of the project, which is only run where it is trusted"
+            remedy = f"start with --trusted_modules {module}"
+            found.append(Finding("warning", "custom-class", Place(str(policy.directory)), message, remedy))
+    try:
+        load_generation(path)
+    except RasaCoreError as error:
+        found.append(Finding("error", "model", Place(str(path)), str(error), "train it again"))
+    return found
+
+
+def _pickles(path: Path) -> Iterable[Path]:
+    for file in sorted(path.rglob("*.pkl")):
+        # four bytes are a pickled None, which 0.14 wrote beside its networks
+        if file.is_file() and file.stat().st_size > 4:
+            yield file
+
+
+if __name__ == "__main__":
+    sys.exit(main())

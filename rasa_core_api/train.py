@@ -1,0 +1,307 @@
+"""`python -m rasa_core_api.train`: dialogue models from stories, with the options of 0.9 to 0.14."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import TextIO
+
+from twisted.logger import Logger
+
+from rasa_core_api.config import read_yaml_file
+from rasa_core_api.constants import ACTION_DEFAULT_FALLBACK, JSON
+from rasa_core_api.domain import Domain
+from rasa_core_api.exceptions import InvalidConfiguration, NotBuilt, RasaCoreError
+from rasa_core_api.interpreter import RegexInterpreter
+from rasa_core_api.models.persisting import TARGETS, WrittenModel, WrittenPolicy, persist, target_release
+from rasa_core_api.releases import Release
+from rasa_core_api.training.console import (
+    ProgressLine,
+    add_logging_options,
+    begin_logging,
+    duration,
+    use_one_thread,
+)
+from rasa_core_api.training.examples import action_fingerprints
+from rasa_core_api.training.fetching import add_stories_options, stories_path
+from rasa_core_api.training.pipeline import Trained, train
+from rasa_core_api.training.policy_file import PolicySettings, default_policies, read_policies
+from rasa_core_api.training.story_reader import read_stories
+from rasa_core_api.training.story_writer import story_of
+from rasa_core_api.training.structures import StoryFiles
+from rasa_core_api.version import __version__
+
+log = Logger()
+
+SUB_COMMANDS = ("default", "compare", "interactive")
+_AUGMENTATION = 50
+
+#: Options of 0.9 to 0.11 that went into the policy file with 0.12, and their defaults then.
+_OLD_OPTIONS = {
+    "history": 3,
+    "epochs": 100,
+    "validation_split": 0.0,
+    "batch_size": None,
+    "nlu_threshold": 0.0,
+    "core_threshold": 0.0,
+    "fallback_action_name": ACTION_DEFAULT_FALLBACK,
+}
+
+
+def make_parser(mode: str) -> argparse.ArgumentParser:
+    """The parser of one sub-command."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m rasa_core_api.train{'' if mode == 'default' else ' ' + mode}",
+        description="Train a dialogue model from stories.",
+    )
+    group = add_stories_options(parser)
+    parser.add_argument("-d", "--domain", required=mode == "compare", help="domain specification (YAML)")
+    parser.add_argument("-o", "--out", required=mode == "compare", help="directory the model is written to")
+    parser.add_argument(
+        "-c", "--config", nargs="+" if mode == "compare" else None, help="policy file; without it the packaged default"
+    )
+    parser.add_argument("--augmentation", type=int, default=_AUGMENTATION, help="how many stories are joined (0: none)")
+    parser.add_argument("--dump_stories", action="store_true", help="keep the flattened stories in the model")
+    parser.add_argument("--debug_plots", action="store_true", help="draw how story blocks are connected")
+    parser.add_argument(
+        "--for-release", "--for_release", dest="for_release", default=TARGETS[-1], choices=TARGETS,
+        help="the release whose rules and layout the model follows",
+    )
+    parser.add_argument("--no_check", action="store_true", help="do not look for mistakes in domain and stories first")
+    if mode == "compare":
+        parser.add_argument("--percentages", nargs="*", type=int, default=[0, 5, 25, 50, 70, 90, 95])
+        parser.add_argument("--runs", type=int, default=3)
+    else:
+        group.add_argument("--core", help="a trained model to start interactive training with")
+        parser.add_argument("-u", "--nlu", help="NLU model, for interactive training")
+        parser.add_argument("--endpoints", help="endpoints file, for interactive training")
+        parser.add_argument("--finetune", action="store_true", help="train on after every correction")
+        parser.add_argument("--skip_visualization", action="store_true", help="no page that draws the conversation")
+        parser.add_argument("--online", action="store_true", help="deprecated: use `train interactive`")
+        _add_old_options(parser)
+    if mode == "interactive":
+        parser.add_argument("--server", help="address of a running server with the API; without it one is started here")
+        parser.add_argument("--auth_token", help="token of that server")
+    add_logging_options(parser)
+    return parser
+
+
+def _add_old_options(parser: argparse.ArgumentParser) -> None:
+    old = parser.add_argument_group("options of 0.9 to 0.11 (later releases have them in the policy file)")
+    old.add_argument("--history", type=int, help="states that policies look at (3)")
+    old.add_argument("--epochs", type=int, help="epochs of the network (100)")
+    old.add_argument("--validation_split", type=float, help="share of the examples that is only measured (0)")
+    old.add_argument("--batch_size", type=int, help="examples a step of the network (chosen by their number)")
+    old.add_argument("--nlu_threshold", type=float, help="least confidence of a message (0)")
+    old.add_argument("--core_threshold", type=float, help="confidence of the fallback action (0)")
+    old.add_argument("--fallback_action_name", help="action to fall back to")
+
+
+def main(arguments: Sequence[str] | None = None, log_to: TextIO | None = None) -> int:
+    """Run the command line; 0 when it did what was asked. Log lines go to `log_to`."""
+    use_one_thread(os.environ)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    mode = next((word for word in words if word in SUB_COMMANDS), "default")
+    if mode in words:
+        words.remove(mode)
+    parser = make_parser(mode)
+    options = parser.parse_args(words)
+    if log_to is not None:
+        begin_logging(options.loglevel, log_to)
+    online = mode == "interactive" or getattr(options, "online", False)
+    if not online and getattr(options, "core", None):
+        parser.error("--core can only be used with interactive training (`train interactive`)")
+    if not online and getattr(options, "finetune", False):
+        parser.error("--finetune can only be used with interactive training (`train interactive`)")
+    if options.augmentation < 0:
+        parser.error("--augmentation must be 0 or more")
+    if getattr(options, "online", False):
+        print("--online is deprecated: use `train interactive`", file=sys.stderr)
+    if not online and not (options.domain and options.out):
+        parser.error("the following arguments are required: -d/--domain, -o/--out")
+    try:
+        if online:
+            raise NotBuilt("interactive training is not built yet")
+        if mode == "compare":
+            return _compare(options)
+        return _train(options)
+    except RasaCoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def policies_of(options: argparse.Namespace, release: Release) -> list[PolicySettings]:
+    """The policies that the options name: a policy file, old options, or the packaged default."""
+    given = {key: value for key in _OLD_OPTIONS if (value := getattr(options, key, None)) is not None}
+    if options.config:
+        if given:
+            raise InvalidConfiguration(
+                f"--{sorted(given)[0]} cannot be combined with a policy file; set it in {options.config}"
+            )
+        return policies_in(options.config, release)
+    if not given:
+        return default_policies(release)
+    print(
+        f"--{', --'.join(sorted(given))}: options of 0.11; later releases have them in a policy file (-c)",
+        file=sys.stderr,
+    )
+    values = {**_OLD_OPTIONS, **given}
+    network = {key: values[key] for key in ("epochs", "validation_split", "batch_size")}
+    fallback = {key: values[key] for key in ("nlu_threshold", "core_threshold", "fallback_action_name")}
+    entries: list[JSON] = [
+        {"name": "FallbackPolicy", **fallback},
+        {"name": "MemoizationPolicy", "max_history": values["history"]},
+        {"name": "KerasPolicy", "max_history": values["history"], **network},
+    ]
+    if not release.hard_coded_restart:
+        entries.append({"name": "MappingPolicy"})  # from 0.14 on nothing else answers /restart
+    return read_policies({"policies": entries}, release, "command line")
+
+
+def policies_in(path: str, release: Release) -> list[PolicySettings]:
+    """The policies of a policy file; `${NAME}` in it is replaced from the environment."""
+    return read_policies(read_yaml_file(path, os.environ), release, path)
+
+
+def read_domain(path: str, release: Release) -> Domain:
+    """The domain in a file that the operator named. Raises `InvalidDomain` with the file."""
+    try:
+        return Domain.from_json(read_yaml_file(path, os.environ), release)
+    except InvalidConfiguration as error:
+        text = str(error)
+        raise InvalidConfiguration(text if text.startswith(path) else f"{path}: {text}") from error
+
+
+def _read(options: argparse.Namespace, release: Release, exclusion: float = 0.0, seed: int = 0) -> StoryFiles:
+    parse = RegexInterpreter(release).parse_sync
+    with stories_path(options) as path:
+        return read_stories([path], release, parse, exclusion_percentage=exclusion, random=Random(seed))
+
+
+def _train(options: argparse.Namespace) -> int:
+    release = target_release(options.for_release)
+    domain = read_domain(options.domain, release)
+    policies = policies_of(options, release)
+    files = _read(options, release)
+    if not options.no_check:
+        _check(options, domain, files)
+    _warn(files)
+    trained = _with_progress(files, domain, policies, options.augmentation)
+    out = Path(options.out)
+    persist(written(trained, options.for_release, files, keep_stories=options.dump_stories), out)
+    if options.debug_plots:
+        raise NotBuilt("drawing the connections of story blocks is not built yet")
+    print(summary(trained, files))
+    print(f"wrote the model to {out}")
+    return 0
+
+
+def _check(options: argparse.Namespace, domain: Domain, files: StoryFiles) -> None:
+    from rasa_core_api.training.checking import check_stories
+
+    for finding in check_stories(domain, files, options.domain):
+        print(finding, file=sys.stderr)
+
+
+def _warn(files: StoryFiles) -> None:
+    for notice in files.notices:
+        print(f"{notice.place}: {notice.text}", file=sys.stderr)
+
+
+def _with_progress(
+    files: StoryFiles, domain: Domain, policies: Sequence[PolicySettings], augmentation: int
+) -> Trained:
+    progress = ProgressLine(sys.stderr)
+    try:
+        return train(files.steps, domain, policies, augmentation_factor=augmentation, progress=progress)
+    finally:
+        progress.close()
+
+
+def written(trained: Trained, version: str, files: StoryFiles, *, keep_stories: bool) -> WrittenModel:
+    """The trained model as it is to be persisted for a release."""
+    stories = None
+    if keep_stories:
+        dialogues = trained.data.dialogues
+        stories = "\n".join(story_of(dialogue.name, dialogue.events()) for dialogue in dialogues)
+    return WrittenModel(
+        domain=trained.domain,
+        version=version,
+        policies=[
+            WrittenPolicy(policy.settings.path, policy.settings.max_history, policy.files)
+            for policy in trained.policies
+        ],
+        fingerprints=action_fingerprints(trained.data),
+        report=report_of(trained, files),
+        trained_at=datetime.now(),
+        stories=stories,
+        extra={"trained_by": f"rasa_core_api {__version__}"},
+    )
+
+
+def report_of(trained: Trained, files: StoryFiles) -> dict[str, JSON]:
+    """What the training report says."""
+    return {
+        "stories": files.blocks,
+        "steps": len(files.steps),
+        "dialogues": len(trained.data.dialogues),
+        "states": len(trained.data.contexts.states),
+        "augmentation": trained.augmentation_factor,
+        "seconds": round(trained.seconds, 3),
+        "unreached_checkpoints": trained.data.unreached,
+        "policies": [{"name": policy.settings.name, **policy.report} for policy in trained.policies],
+    }
+
+
+def summary(trained: Trained, files: StoryFiles) -> str:
+    """The report in a few lines for people."""
+    lines = [
+        f"trained {files.blocks} stories ({len(trained.data.dialogues)} dialogues) in {duration(trained.seconds)}"
+    ]
+    for policy in trained.policies:
+        facts = ", ".join(f"{key} {value}" for key, value in policy.report.items() if value is not None)
+        lines.append(f"  {policy.settings.name}{': ' + facts if facts else ''}")
+    lines += [f"  no story leads to the checkpoint {name!r}" for name in trained.data.unreached]
+    return "\n".join(lines)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    release = target_release(options.for_release)
+    domain = read_domain(options.domain, release)
+    configurations = options.config or []
+    if not configurations:
+        raise InvalidConfiguration("compare needs policy files: -c FIRST SECOND ...")
+    for percentage in options.percentages:
+        if not 0 <= percentage < 100:
+            raise InvalidConfiguration(f"--percentages: {percentage} is not between 0 and 99")
+    policies = []
+    for path in configurations:
+        found = policies_in(path, release)
+        if len(found) != 1:
+            raise InvalidConfiguration(f"{path}: a file to compare must name exactly one policy, found {len(found)}")
+        policies.append(found)
+    out = Path(options.out)
+    counts: list[int] = []
+    for run in range(1, options.runs + 1):
+        for number, percentage in enumerate(options.percentages, 1):
+            for settings in policies:
+                files = _read(options, release, percentage, run * 1000 + number)
+                if len(counts) < len(options.percentages) and settings is policies[0]:
+                    counts.append(len(files.steps))
+                print(f"run {run}: {settings[0].name} without {percentage} % of the stories", file=sys.stderr)
+                trained = _with_progress(files, domain, settings, options.augmentation)
+                model = written(trained, options.for_release, files, keep_stories=options.dump_stories)
+                persist(model, out / f"run_{run}" / f"{settings[0].name}{number}")
+    (out / "num_stories.json").write_text(json.dumps(counts), "utf-8")
+    print(f"wrote {options.runs} runs to {out}; compare them with `python -m rasa_core_api.evaluate compare`")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(log_to=sys.stderr))

@@ -1,0 +1,152 @@
+"""Mistakes in a project are found before it is trained: one line each, with file, line and remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rasa_core_api.check import main
+from tests.training.helpers import CONFORMANCE, needs_recordings
+
+DOMAIN = """intents:
+- greet
+- bye
+- unused_intent
+- ask: {triggers: action_missing}
+entities: [name]
+slots:
+  mood: {type: text}
+  odd: {type: my.slots.OddSlot, initial_value: 3}
+templates:
+  utter_greet:
+  - text: hello
+  utter_orphan:
+  - text: nobody says me
+actions:
+- utter_greet
+- utter_silent
+- action_unused
+- action_used
+"""
+STORIES = """## one
+* greet
+  - utter_gret
+  - utter_greet
+* bye{"nam": "x"}
+  - slot{"mod": "good"}
+  - action_used
+
+## two
+* greet
+  - utter_gret
+  - action_used
+> nowhere{"mood": "x"}
+
+## three
+* hello
+  - utter_greet
+"""
+
+
+@pytest.fixture
+def bot(tmp_path: Path) -> Path:
+    (tmp_path / "domain.yml").write_text(DOMAIN)
+    (tmp_path / "stories.md").write_text(STORIES)
+    return tmp_path
+
+
+Findings = dict[tuple[str, str], dict[str, Any]]
+
+
+def found(bot: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, Findings]:
+    files = ["-d", str(bot / "domain.yml"), "-s", str(bot / "stories.md")]
+    code = main([*files, "--json", *more])
+    findings = json.loads(capsys.readouterr().out)
+    return code, {(item["code"], (*item["message"].split("'"), "")[1]): item for item in findings}
+
+
+def test_names(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unknown and unused names are found where they are, with the nearest known name."""
+    code, findings = found(bot, capsys)
+    assert code == 1
+    places = {key: (Path(item["file"]).name, item["line"]) for key, item in findings.items()}
+    assert places[("unknown-action", "utter_gret")] == ("stories.md", 3)
+    assert places[("unknown-entity", "nam")] == ("stories.md", 5)
+    assert places[("unknown-slot", "mod")] == ("stories.md", 6)
+    assert places[("unknown-intent", "hello")] == ("stories.md", 16)
+    assert "did you mean 'utter_greet'?" in findings[("unknown-action", "utter_gret")]["remedy"]
+    assert places[("unknown-trigger", "ask")] == ("domain.yml", 5)
+    assert places[("missing-template", "utter_silent")] == ("domain.yml", 17)
+    assert places[("unused-template", "utter_orphan")] == ("domain.yml", 13)
+    assert places[("unused-intent", "unused_intent")] == ("domain.yml", 4)
+    assert places[("unused-action", "action_unused")] == ("domain.yml", 18)
+    assert places[("custom-class", "odd")] == ("domain.yml", 9)
+    assert ("unused-action", "action_used") not in findings
+    assert findings[("unused-action", "action_unused")]["severity"] == "warning"
+
+
+def test_contradictions(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stories that go on differently from the same situation are shown side by side."""
+    _, findings = found(bot, capsys)
+    (message,) = [item["message"] for (code, _), item in findings.items() if code == "contradiction"]
+    assert "'utter_greet' in 'one'" in message and "'action_used' in 'two'" in message
+    assert "stories.md:1" in message and "stories.md:9" in message
+
+
+def test_clean_project(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A project without mistakes has no findings and ends with status 0; warnings count with --strict."""
+    domain = "intents: [greet, spare]\nactions: [utter_greet]\ntemplates: {utter_greet: [{text: hi}]}\n"
+    (bot / "domain.yml").write_text(domain)
+    (bot / "stories.md").write_text("## s\n* greet\n- utter_greet\n")
+    code, findings = found(bot, capsys)
+    assert code == 0 and set(findings) == {("unused-intent", "spare")}
+    assert found(bot, capsys, "--strict")[0] == 1
+
+
+def test_endpoints_and_credentials(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Missing action servers, calls in the clear and open webhooks are named with their lines."""
+    (bot / "endpoints.yml").write_text("# here\nnlg:\n  url: http://texts.example/nlg\n")
+    (bot / "credentials.yml").write_text("rest:\nslack:\n  slack_token: x\n")
+    options = ["--endpoints", str(bot / "endpoints.yml"), "--credentials", str(bot / "credentials.yml")]
+    _, findings = found(bot, capsys, *options)
+    by_code = {code: item for (code, _), item in findings.items()}
+    assert by_code["plain-http"]["line"] == 2
+    assert by_code["open-webhook"]["line"] == 2 and by_code["open-webhook"]["severity"] == "error"
+    assert "no-action-server" in by_code
+    assert "missing-template" not in by_code, "the texts come from a server"
+
+
+def test_nlu_data(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Intents of the NLU data and of the domain are compared both ways."""
+    (bot / "nlu.md").write_text("## intent:greet\n- hi\n- hello\n\n## intent:stranger\n- who\n- what\n")
+    _, findings = found(bot, capsys, "--nlu", str(bot / "nlu.md"))
+    assert ("unknown-intent", "stranger") in findings and ("no-examples", "bye") in findings
+
+
+def test_unreadable(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that cannot be read is a finding with its line."""
+    (bot / "stories.md").write_text("## s\n* greet\n- slot\n")
+    code, findings = found(bot, capsys)
+    ((_, item),) = [(key, item) for key, item in findings.items() if key[0] == "unreadable"]
+    assert code == 1 and item["line"] == 3 and "slot without parameters" in item["message"]
+
+
+def test_lines(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --json a finding is one line."""
+    assert main(["-d", str(bot / "domain.yml")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith(str(bot / "domain.yml")) and line.endswith("]") for line in lines)
+    assert any(":17: error: the action 'utter_silent' has no template" in line for line in lines)
+
+
+@needs_recordings
+@pytest.mark.conformance
+def test_old_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """Pickles in an old model are pointed out; the model itself can be served."""
+    model = CONFORMANCE / "models" / "rasa-core-0.11.12" / "cafe-sklearn"
+    assert main(["--core", str(model), "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)
+    assert [Path(item["file"]).name for item in findings] == ["sklearn_model.pkl"]
