@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -101,9 +101,9 @@ class Agent:
     version: str = "0.11.12"
     line_limit: int | None = None
     installer: Installer | None = None
+    slices: Slices = field(default=Factory(lambda self: Slices(self.clock), takes_self=True))
     _model: Model | None = field(default=None, init=False)
 
-    slices: Slices = field(init=False)
     event_reader: EventReader = field(init=False)
     _trackers: LiveTrackers = field(init=False)
     _lines: Lines = field(init=False)
@@ -112,7 +112,6 @@ class Agent:
     _empty_fingerprint: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.slices = Slices(self.clock)
         self.event_reader = EventReader(self.now, self.new_id)
         self._trackers = LiveTrackers(self.store, self.slices, self.now)
         self._lines = Lines(self.clock, self.line_limit, self.store.pin, self.store.unpin)

@@ -1,0 +1,143 @@
+"""Where log lines go: the terminal, with time and level, and a file, as the historical server wrote them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    formatEvent,
+    globalLogBeginner,
+    globalLogPublisher,
+)
+from zope.interface import implementer
+
+from rasa_core_api.exceptions import InvalidConfiguration
+
+log = Logger()
+
+LEVELS = {"debug": LogLevel.debug, "info": LogLevel.info, "warn": LogLevel.warn}
+_ORDER = {level: number for number, level in enumerate(LogLevel.iterconstants())}
+_NAMES = {"warn": "WARNING"}
+_COLOURS = {"warn": "\033[33m", "error": "\033[31m", "critical": "\033[31m", "debug": "\033[90m"}
+
+#: Loggers of other packages that say more than operators want to know.
+_QUIET = {"werkzeug": logging.WARNING, "pika": logging.ERROR}
+
+#: Sources whose lines below a warning are noise.
+_NOISY = ("twisted.", "-")
+
+
+def message_of(event: LogEvent) -> str:
+    """The text of an event, with the traceback of a failure."""
+    text = formatEvent(event)
+    failure = event.get("log_failure")
+    if failure is not None:
+        text = f"{text}\n{failure.getTraceback()}".strip()
+    return text
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """Writes events from a level on as lines; `decorate` makes a line of an event and its text."""
+
+    def __init__(self, stream: TextIO, level: str, decorate: Callable[[LogEvent, str], str]) -> None:
+        self._stream = stream
+        self._least = _ORDER[LEVELS[level]]
+        self._decorate = decorate
+
+    def __call__(self, event: LogEvent) -> None:
+        level = event.get("log_level", LogLevel.info)
+        if _ORDER[level] < self._least:
+            return
+        if _ORDER[level] < _ORDER[LogLevel.warn] and str(event.get("log_namespace", "")).startswith(_NOISY):
+            return
+        try:
+            self._stream.write(self._decorate(event, message_of(event)) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # a terminal that is gone, a full disk: the server goes on
+            return
+
+
+def console_line(event: LogEvent, text: str) -> str:
+    """`2018-09-03 11:41:10 INFO     rasa_core_api.run  - text`"""
+    level = event.get("log_level", LogLevel.info).name
+    when = datetime.fromtimestamp(event.get("log_time", 0)).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{when} {_NAMES.get(level, level.upper()):8} {event.get('log_namespace', '-')}  - {text}"
+
+
+def coloured_line(event: LogEvent, text: str) -> str:
+    """The same for a terminal."""
+    colour = _COLOURS.get(event.get("log_level", LogLevel.info).name)
+    line = console_line(event, text)
+    return f"{colour}{line}\033[0m" if colour else line
+
+
+def file_line(event: LogEvent, text: str) -> str:
+    """The message alone."""
+    return text
+
+
+class _Bridge(logging.Handler):
+    """Passes records of the standard library's logging on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = LogLevel.warn if record.levelno < logging.ERROR else LogLevel.error
+        if record.levelno < logging.WARNING:
+            level = LogLevel.info if record.levelno >= logging.INFO else LogLevel.debug
+        Logger(record.name).emit(level, "{text}", text=record.getMessage())
+
+
+def _open(path: str) -> TextIO:
+    try:
+        return Path(path).open("a", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise InvalidConfiguration(f"log_file: cannot write to {path}: {error.strerror}") from None
+
+
+def begin_logging(level: str, log_file: str | None, stream: TextIO | None = None) -> None:
+    """Log to `stream` (standard error) and to a file. Raises `InvalidConfiguration`."""
+    stream = sys.stderr if stream is None else stream
+    decorate = coloured_line if stream.isatty() else console_line
+    observers: list[ILogObserver] = [LineObserver(stream, level, decorate)]
+    if log_file is not None:
+        observers.append(LineObserver(_open(log_file), level, file_line))
+    globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
+    _capture(level)
+
+
+def also_log_to_file(level: str, log_file: str) -> None:
+    """Log to a file beside wherever the process logs already. Raises `InvalidConfiguration`."""
+    globalLogPublisher.addObserver(LineObserver(_open(log_file), level, file_line))
+    _capture(level)
+
+
+def _capture(level: str) -> None:
+    """Let records and warnings of other packages take the same way."""
+    root = logging.getLogger()
+    root.handlers[:] = [_Bridge()]
+    root.setLevel({"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING}[level])
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(least)
+
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    log.warn("{category}: {text}", category=category.__name__, text=str(message))

@@ -1,0 +1,155 @@
+"""`python -m rasa_core_api.run`: serve a bot."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.settings import RunSettings, run_parser, settings_from_environment, settings_of
+
+if TYPE_CHECKING:
+    from rasa_core_api.server import Root
+    from rasa_core_api.service import Service
+
+#: Connections that may wait to be accepted.
+BACKLOG = 1024
+
+#: New objects before the collector looks at the youngest: a turn makes some hundred, few of them cyclic.
+_GC_THRESHOLD = 20_000
+
+
+def prepare_process(environ: Any = os.environ) -> None:
+    """One thread for numpy's small products, and as many descriptors as the system allows."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        environ.setdefault(name, "1")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            return
+
+
+def settle_memory() -> None:
+    """What was loaded stays: keep the collector from looking at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 50)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until stopped; the exit status."""
+    arguments = run_parser().parse_args(argv)
+    return serve(settings_of(arguments), os.environ)
+
+
+def serve(settings: RunSettings, environ: Mapping[str, str]) -> int:
+    """Serve with these settings until stopped; 1 where it could not begin."""
+    prepare_process()
+    from twisted.internet import reactor
+    from twisted.logger import Logger
+
+    from rasa_core_api.logs import begin_logging
+
+    log = Logger()
+    try:
+        begin_logging(settings.log_level, settings.log_file)
+        log.info("Rasa process starting")
+        from rasa_core_api.service import build_service
+
+        service = build_service(settings, reactor, environ)
+    except RasaCoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return _run(service, reactor)
+
+
+def _run(service: Service, reactor: Any) -> int:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.error import CannotListenError
+    from twisted.logger import Logger
+
+    log = Logger()
+    status = 0
+
+    async def begin() -> None:
+        nonlocal status
+        try:
+            await service.start()
+            port = reactor.listenTCP(service.settings.port, service.site, backlog=BACKLOG)
+        except (RasaCoreError, CannotListenError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 1
+            reactor.stop()
+            return
+        reactor.addSystemEventTrigger("before", "shutdown", port.stopListening)
+        settle_memory()
+        log.info("Rasa Core server is up and running on http://localhost:{port}", port=port.getHost().port)
+        for channel in service.channels:
+            channel.started(port.getHost().port)
+
+    def started() -> None:
+        Deferred.fromCoroutine(begin()).addErrback(fail)
+
+    def fail(failure: Any) -> None:
+        nonlocal status
+        log.failure("the server could not start", failure)
+        status = 1
+        reactor.stop()
+
+    reactor.callWhenRunning(started)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopping)
+    reactor.run()
+    return status
+
+
+def build_from_environment(environ: Mapping[str, str]) -> Root:
+    """What `twistd web --class` serves: built now, opened once the reactor runs (twistd forks in between).
+
+    Raises `InvalidConfiguration` and `UnsupportedModel`.
+    """
+    prepare_process()
+    from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
+    from twisted.logger import Logger
+
+    from rasa_core_api.logs import also_log_to_file
+    from rasa_core_api.service import build_service
+
+    log = Logger()
+    settings = settings_from_environment(environ)
+    service = build_service(settings, reactor, environ)
+
+    def started() -> None:
+        if settings.log_file is not None:
+            also_log_to_file(settings.log_level, settings.log_file)
+        settle_memory()
+        Deferred.fromCoroutine(service.start()).addErrback(
+            lambda failure: log.failure("the conversation store could not be opened", failure)
+        )
+
+    reactor.callWhenRunning(started)  # type: ignore[attr-defined]
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopping)  # type: ignore[attr-defined]
+    return service.root
+
+
+def server_main(argv: Sequence[str] | None = None) -> int:
+    """The deprecated command `python -m rasa_core_api.server`: `run` with the API and without a console."""
+    parser = run_parser("python -m rasa_core_api.server")
+    parser.description = "Deprecated: use `python -m rasa_core_api.run --enable_api`."
+    arguments = parser.parse_args(argv)
+    arguments.enable_api = True
+    print(
+        "warning: `python -m rasa_core_api.server` is deprecated, use `python -m rasa_core_api.run --enable_api`",
+        file=sys.stderr,
+    )
+    return serve(settings_of(arguments, console=False), os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

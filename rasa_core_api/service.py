@@ -1,0 +1,184 @@
+"""Puts the server together from its settings; the only place that knows all parts."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from rasa_core_api.agent import Agent
+from rasa_core_api.channels.channel import InputChannel
+from rasa_core_api.channels.registry import open_channels
+from rasa_core_api.concurrency import Slices
+from rasa_core_api.endpoints import Endpoints, OutgoingHTTP, read_endpoints
+from rasa_core_api.events.reading import EventReader
+from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.http.auth import TokenReader
+from rasa_core_api.http.site import ApiSite
+from rasa_core_api.interpreter import Interpreter
+from rasa_core_api.models.archives import is_archive, unpack
+from rasa_core_api.models.generation import Generation
+from rasa_core_api.models.loader import load_generation
+from rasa_core_api.releases import LATEST, release_of
+from rasa_core_api.server import Root, Server
+from rasa_core_api.server_settings import ServerSettings
+from rasa_core_api.settings import RunSettings
+from rasa_core_api.slots import ClassFinder
+from rasa_core_api.tracker_store.factory import create_store
+from rasa_core_api.trusted import class_finder
+
+log = Logger()
+
+#: Seconds that turns in flight get to end when the server stops.
+GRACE = 20.0
+
+#: The version that action servers of 0.13 and later are told where the wire speaks an older one.
+_NEWEST = f"{LATEST}.5"
+
+
+@define
+class Service:
+    """A server that is built and not started: `start` opens what needs the reactor, `stop` ends it."""
+
+    settings: RunSettings
+    reactor: Any
+    agent: Agent
+    server: Server
+    channels: list[InputChannel]
+    http: OutgoingHTTP
+    root: Root = field(init=False)
+    _running: list[Any] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.root = self.server.resource()
+
+    @property
+    def site(self) -> ApiSite:
+        """The site to listen with."""
+        return ApiSite(
+            self.root, self.agent.clock, self.settings.max_body, self.settings.log_level == "debug"
+        )
+
+    async def start(self) -> None:
+        """Open the store and whatever else needs the running reactor. Raises `InvalidConfiguration`."""
+        await self.agent.store.open()
+
+    async def stop(self) -> None:
+        """Let the turns in flight end, then close the store and all connections."""
+        self.agent.stop()
+        deadline = self.reactor.seconds() + GRACE
+        while self.agent.busy and self.reactor.seconds() < deadline:
+            await deferLater(self.reactor, 0.02)
+        if self.agent.busy:
+            log.warn("{count} turns were not over after {grace:g} s", count=self.agent.busy, grace=GRACE)
+        if self.agent.interpreter is not None:
+            await self.agent.interpreter.stop()
+        await self.agent.store.close()
+        await self.http.close()
+
+    def stopping(self) -> Deferred[None]:
+        """`stop` for the reactor's shutdown."""
+        return Deferred.fromCoroutine(self.stop())
+
+
+def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str]) -> Service:
+    """Read all files, load the models and connect the parts.
+
+    Raises `InvalidConfiguration` and `UnsupportedModel`, naming file, key path and reason.
+    """
+    endpoints = Endpoints() if settings.endpoints is None else read_endpoints(settings.endpoints, environ)
+    _refuse_unbuilt(endpoints)
+    trusted = list(settings.trusted_modules)
+    if settings.connector is not None and "." in settings.connector:
+        trusted.append(settings.connector.rpartition(".")[0])
+    find_class = class_finder(trusted)
+    http = OutgoingHTTP(reactor)
+    slices = Slices(reactor)
+
+    def new_id() -> str:
+        return secrets.token_hex(16)
+
+    reader = EventReader(time.time, new_id)
+    try:
+        store = create_store(
+            endpoints.tracker_store, reactor=reactor, event_reader=reader, trusted_modules=trusted, slices=slices
+        )
+    except InvalidConfiguration as error:
+        raise InvalidConfiguration(f"{endpoints.source}: {error}", **error.details) from None
+    wire = settings.compatibility_version
+    agent = Agent(
+        store=store,
+        http=http,
+        clock=reactor,
+        endpoints=endpoints,
+        interpreter=_interpreter(settings, endpoints, http, reactor),
+        new_id=new_id,
+        failure_template=settings.failure_template,
+        version=wire if release_of(wire).sends_version else _NEWEST,
+        slices=slices,
+    )
+    if endpoints.model is None:
+        agent.install(load_core(settings.core, find_class))
+    channels = open_channels(
+        settings.connector,
+        settings.credentials,
+        environ=environ,
+        find_class=find_class,
+        http=http,
+    )
+    tokens = None
+    if settings.jwt_secret is not None:
+        tokens = TokenReader.from_settings(settings.jwt_secret, settings.jwt_method)
+    server = Server(
+        agent,
+        ServerSettings(
+            enable_api=settings.enable_api,
+            auth_token=settings.auth_token,
+            tokens=tokens,
+            cors=settings.cors,
+            compatibility_version=wire,
+            max_body=settings.max_body,
+            channel_auth=settings.channel_auth,
+            access_log=settings.log_level == "debug",
+        ),
+        [(channel.url_prefix(), channel.blueprint(agent.handle_message)) for channel in channels],
+    )
+    if endpoints.calls():
+        http.prepare()
+    return Service(settings, reactor, agent, server, channels, http)
+
+
+def _refuse_unbuilt(endpoints: Endpoints) -> None:
+    source = endpoints.source
+    if endpoints.model is not None:
+        raise InvalidConfiguration(f"{source}: model: pulling models from a server is not built yet", file=source)
+    if endpoints.event_broker is not None:
+        raise InvalidConfiguration(f"{source}: event_broker: event brokers are not built yet", file=source)
+
+
+def load_core(path: Path, find_class: ClassFinder) -> Generation:
+    """The dialogue model in a directory or an archive. Raises `UnsupportedModel`."""
+    if not is_archive(path):
+        return load_generation(path, find_class=find_class)
+    with tempfile.TemporaryDirectory(prefix="rasa_core_api-") as scratch:
+        directory = Path(scratch) / "model"
+        unpack(path, directory)
+        return load_generation(directory, find_class=find_class, source=str(path))
+
+
+def _interpreter(
+    settings: RunSettings, endpoints: Endpoints, http: OutgoingHTTP, reactor: Any
+) -> Interpreter | None:
+    """What understands texts; None leaves intent messages only."""
+    if settings.nlu is None and endpoints.nlu is None:
+        return None
+    log.warn("the NLU model {model} is not read: only messages such as /greet are understood", model=settings.nlu)
+    return None

@@ -1,0 +1,203 @@
+"""The flags of the server, from a command line or from the environment."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attrs import field, frozen
+
+from rasa_core_api.constants import DEFAULT_PORT
+from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.releases import release_of
+from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION, __version__
+
+#: What the names of environment variables begin with.
+PREFIX = "RASA_CORE_API_"
+
+#: Variables with the prefix that are no flags.
+_OTHER_VARIABLES = frozenset({"CONFORMANCE"})
+
+DEFAULT_LOG_FILE = "rasa_core.log"
+
+
+@frozen(kw_only=True)
+class RunSettings:
+    """What an operator chose; one field a flag."""
+
+    core: Path
+    nlu: str | None = None
+    port: int = DEFAULT_PORT
+    auth_token: str | None = field(default=None, repr=False)
+    cors: tuple[str, ...] = ()
+    log_file: str | None = DEFAULT_LOG_FILE
+    credentials: Path | None = None
+    endpoints: Path | None = None
+    connector: str | None = None
+    enable_api: bool = False
+    jwt_secret: str | None = field(default=None, repr=False)
+    jwt_method: str = "HS256"
+    log_level: str = "info"
+    compatibility_version: str = DEFAULT_COMPATIBILITY_VERSION
+    max_body: int = 32 << 20  # bytes
+    channel_auth: bool = False
+    failure_template: str | None = None
+    trusted_modules: tuple[str, ...] = ()
+    console: bool = True  # the console may be started where no channel is named
+
+
+def add_logging_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that every command has; the last one on the line counts."""
+    group = parser.add_argument_group("logging")
+    for flags, level, text in (
+        (("-v", "--verbose"), "info", "log what is going on (the default)"),
+        (("-vv", "--debug"), "debug", "log everything; only here message texts and slot values appear"),
+        (("--quiet",), "warn", "log warnings and errors only"),
+    ):
+        group.add_argument(
+            *flags, dest="log_level", action="store_const", const=level, default="info", help=text
+        )
+
+
+def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.ArgumentParser:
+    """The flags of `run`, those of all historical releases and ours."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Serve a bot: its channels, and with --enable_api the HTTP API.",
+        epilog="example: python -m rasa_core_api.run --enable_api -d models/dialogue -u models/nlu/current -o out.log",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    bot = parser.add_argument_group("the bot")
+    bot.add_argument("-d", "--core", required=True, metavar="MODEL",
+                     help="dialogue model: a directory, or a zip or tar.gz of one. Not read where the endpoints file "
+                     "names a model server")  # fmt: skip
+    bot.add_argument("-u", "--nlu", metavar="MODEL",
+                     help="NLU model directory, or project/model where the endpoints file names an NLU server. "
+                     "Without it only messages such as /greet are understood")  # fmt: skip
+    bot.add_argument("--endpoints", metavar="FILE",
+                     help="YAML file that names other servers: action_endpoint, nlg, nlu, model, tracker_store")
+    bot.add_argument("--failure_template", metavar="NAME",
+                     help="template that is said when an action fails (default: nothing is said)")  # fmt: skip
+    bot.add_argument("--trusted_modules", metavar="A,B", default="",
+                     help="modules whose classes may be named in models and files (default: none)")  # fmt: skip
+    network = parser.add_argument_group("the network")
+    network.add_argument("-p", "--port", type=_port, default=DEFAULT_PORT, help="port to listen on (%(default)s)")
+    network.add_argument("-c", "--connector", metavar="NAME",
+                         help="the only channel: rest, callback, cmdline, or a class as module.Class")  # fmt: skip
+    network.add_argument("--credentials", metavar="FILE",
+                         help="YAML file with the settings of the channels; without -c each channel in it is opened. "
+                         "With neither, a console is started beside the rest channel")  # fmt: skip
+    network.add_argument("--enable_api", action="store_true", help="serve the HTTP API beside the channels")
+    network.add_argument("--cors", nargs="*", default=[], metavar="ORIGIN",
+                         help="origins whose pages may call the API; * stands for all")  # fmt: skip
+    network.add_argument("--max_body_mb", type=_megabytes, default=32, metavar="MB",
+                         help="largest request body that is read (%(default)s)")  # fmt: skip
+    network.add_argument("--compatibility_version", type=_version, default=DEFAULT_COMPATIBILITY_VERSION,
+                         metavar="VERSION", help="release whose answers clients expect (%(default)s)")  # fmt: skip
+    rights = parser.add_argument_group("who may")
+    rights.add_argument("--auth_token", metavar="TOKEN", help="token that API requests carry as ?token=TOKEN")
+    rights.add_argument("--jwt_secret", metavar="KEY",
+                        help="secret or public key of JSON web tokens: text, or @file")  # fmt: skip
+    rights.add_argument("--jwt_method", default="HS256", metavar="ALGORITHM",
+                        help="the only accepted signature algorithm (%(default)s)")  # fmt: skip
+    rights.add_argument("--channel_auth", action="store_true",
+                        help="channels ask for the same token or JSON web token as the API")  # fmt: skip
+    parser.add_argument("-o", "--log_file", default=DEFAULT_LOG_FILE, metavar="FILE",
+                        help="file that the log is appended to (%(default)s); '' for none")  # fmt: skip
+    add_logging_flags(parser)
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port; there are 0 (any free one) to 65535")
+    return port
+
+
+def _megabytes(text: str) -> float:
+    size = float(text)
+    if not 0 < size <= 4096:
+        raise argparse.ArgumentTypeError("more than 0 and at most 4096 MB are expected")
+    return size
+
+
+def _version(text: str) -> str:
+    try:
+        release_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def settings_of(arguments: argparse.Namespace, console: bool = True) -> RunSettings:
+    """The settings that parsed arguments mean."""
+    return RunSettings(
+        core=Path(arguments.core),
+        nlu=arguments.nlu or None,
+        port=arguments.port,
+        auth_token=arguments.auth_token or None,
+        cors=tuple(arguments.cors),
+        log_file=arguments.log_file or None,
+        credentials=Path(arguments.credentials) if arguments.credentials else None,
+        endpoints=Path(arguments.endpoints) if arguments.endpoints else None,
+        connector=arguments.connector,
+        enable_api=arguments.enable_api,
+        jwt_secret=arguments.jwt_secret or None,
+        jwt_method=arguments.jwt_method,
+        log_level=arguments.log_level,
+        compatibility_version=arguments.compatibility_version,
+        max_body=int(arguments.max_body_mb * (1 << 20)),
+        channel_auth=arguments.channel_auth,
+        failure_template=arguments.failure_template,
+        trusted_modules=tuple(name.strip() for name in arguments.trusted_modules.split(",") if name.strip()),
+        console=console,
+    )
+
+
+class _EnvironmentParser(argparse.ArgumentParser):
+    """Reports an error instead of ending the process."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise InvalidConfiguration(message)
+
+
+def settings_from_environment(environ: Mapping[str, str]) -> RunSettings:
+    """The settings that the variables `RASA_CORE_API_<FLAG>` mean; there is no console and no log file by default.
+
+    Flags without a value are `true` or `false`, several values are separated by blanks. Raises
+    `InvalidConfiguration`, naming the variable.
+    """
+    parser = run_parser("rasa_core_api.server.RasaCoreResource")
+    parser.__class__ = _EnvironmentParser
+    flags = {
+        option[2:].upper(): (option, action)
+        for action in parser._actions
+        for option in action.option_strings
+        if option.startswith("--") and option not in ("--help", "--version", "--port")
+    }
+    arguments: list[str] = []
+    for name, value in sorted(environ.items()):
+        if not name.startswith(PREFIX) or name[len(PREFIX) :] in _OTHER_VARIABLES:
+            continue
+        flag = flags.get(name[len(PREFIX) :])
+        if flag is None:
+            raise InvalidConfiguration(f"{name}: there is no such setting; there are {', '.join(sorted(flags))}")
+        arguments += _argument(name, value, *flag)
+    if f"{PREFIX}LOG_FILE" not in environ:
+        arguments.append("--log_file=")
+    try:
+        return settings_of(parser.parse_args(arguments), console=False)
+    except InvalidConfiguration as error:
+        raise InvalidConfiguration(f"{PREFIX}*: {error}") from None
+
+
+def _argument(name: str, value: str, option: str, action: argparse.Action) -> Sequence[str]:
+    if action.nargs == 0:
+        if value.lower() not in ("true", "false"):
+            raise InvalidConfiguration(f"{name}: true or false is expected, not {value!r}")
+        return [option] if value.lower() == "true" else []
+    if action.nargs == "*":
+        return [option, *value.split()]
+    return [f"{option}={value}"]

@@ -1,0 +1,62 @@
+"""Tests of log lines."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from twisted.logger import Logger, LogLevel, LogPublisher
+from twisted.python.failure import Failure
+
+from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.logs import LineObserver, also_log_to_file, console_line, file_line
+
+
+def lines(level: str, decorate: object) -> tuple[Logger, io.StringIO]:
+    stream = io.StringIO()
+    publisher = LogPublisher(LineObserver(stream, level, decorate))  # type: ignore[arg-type]
+    return Logger("some.module", observer=publisher), stream
+
+
+def test_console_lines() -> None:
+    """The terminal shows time, level, source and text."""
+    log, stream = lines("info", console_line)
+    log.warn("{count} left", count=3)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d WARNING  some\.module  - 3 left\n", stream.getvalue())
+
+
+def test_levels() -> None:
+    """What is below the chosen level is not written."""
+    log, stream = lines("warn", file_line)
+    for level in LogLevel.iterconstants():
+        log.emit(level, level.name)
+    assert stream.getvalue() == "warn\nerror\ncritical\n"
+
+
+def test_failures_come_with_their_traceback() -> None:
+    """A failure is written with the text and where it came from."""
+    log, stream = lines("info", file_line)
+    try:
+        raise KeyError("gone")
+    except KeyError:
+        log.emit(LogLevel.error, "it broke", log_failure=Failure())
+    assert stream.getvalue().startswith("it broke\n")
+    assert "KeyError: 'gone'" in stream.getvalue()
+
+
+def test_a_full_disk_stops_nobody() -> None:
+    """A stream that cannot be written to is passed over."""
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    LineObserver(Full(), "info", file_line)({"log_level": LogLevel.info, "log_format": "x"})
+
+
+def test_unwritable_file_is_named(tmp_path: Path) -> None:
+    """A log file that cannot be opened is an error with its name."""
+    with pytest.raises(InvalidConfiguration, match="log_file.*nowhere"):
+        also_log_to_file("info", str(tmp_path / "nowhere" / "out.log"))

@@ -1,0 +1,95 @@
+"""Tests of the server's flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.settings import RunSettings, run_parser, settings_from_environment, settings_of
+
+
+def parse(line: str) -> RunSettings:
+    return settings_of(run_parser().parse_args(line.split()))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--enable_api -d models/dialogue -u models/nlu/current -o out.log",
+         {"enable_api": True, "core": Path("models/dialogue"), "nlu": "models/nlu/current", "log_file": "out.log"}),
+        ("--enable_api --auth_token thisismysecret -d m", {"auth_token": "thisismysecret"}),
+        ("--enable_api --jwt_secret thisismysecret --jwt_method RS256 -d m",
+         {"jwt_secret": "thisismysecret", "jwt_method": "RS256"}),
+        ("--core=m --port 80 -c my.module.Channel", {"port": 80, "connector": "my.module.Channel"}),
+        ("-d m --cors a b", {"cors": ("a", "b")}),
+        ("-d m --cors", {"cors": ()}),
+        ("-d m", {"log_file": "rasa_core.log", "port": 5005, "enable_api": False, "log_level": "info"}),
+        ("-d m --enab --cred c.yml", {"enable_api": True, "credentials": Path("c.yml")}),
+        ("-d m -v --debug --quiet", {"log_level": "warn"}),
+        ("-d m --quiet -vv", {"log_level": "debug"}),
+        ("-d m --max_body_mb 0.5", {"max_body": 512 * 1024}),
+        ("-d m --trusted_modules a,b.c", {"trusted_modules": ("a", "b.c")}),
+    ],
+)  # fmt: skip
+def test_command_lines(line: str, expected: dict[str, Any]) -> None:
+    """The command lines of all releases mean what they meant."""
+    settings = parse(line)
+    assert {name: getattr(settings, name) for name in expected} == expected
+
+
+def test_no_log_file() -> None:
+    """An empty name switches the log file off."""
+    assert settings_of(run_parser().parse_args(["-d", "m", "-o", ""])).log_file is None
+
+
+@pytest.mark.parametrize("line", ["", "-d m -p 70000", "-d m -p x", "-d m --colour", "-d m --max_body_mb 0",
+                                  "-d m --compatibility_version new"])  # fmt: skip
+def test_usage_errors(line: str) -> None:
+    """A wrong command line ends with status 2."""
+    with pytest.raises(SystemExit) as ended:
+        parse(line)
+    assert ended.value.code == 2
+
+
+def test_environment() -> None:
+    """Each flag has a variable; there is no log file unless one is named, and never a console."""
+    settings = settings_from_environment(
+        {
+            "RASA_CORE_API_CORE": "models/dialogue",
+            "RASA_CORE_API_ENABLE_API": "true",
+            "RASA_CORE_API_CHANNEL_AUTH": "False",
+            "RASA_CORE_API_CORS": "http://a http://b",
+            "RASA_CORE_API_AUTH_TOKEN": "-x y",
+            "RASA_CORE_API_DEBUG": "true",
+            "PATH": "/bin",
+        }
+    )
+    assert settings.core == Path("models/dialogue")
+    assert settings.enable_api and not settings.channel_auth and not settings.console
+    assert settings.cors == ("http://a", "http://b")
+    assert settings.auth_token == "-x y"
+    assert settings.log_file is None
+    assert settings.log_level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({}, "core"),
+        ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_COLOUR": "red"}, "RASA_CORE_API_COLOUR"),
+        ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_ENABLE_API": "yes"}, "RASA_CORE_API_ENABLE_API: true or false"),
+        ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_MAX_BODY_MB": "many"}, "max_body_mb"),
+    ],
+)
+def test_wrong_environment(variables: dict[str, str], reason: str) -> None:
+    """A variable that means nothing is refused by name."""
+    with pytest.raises(InvalidConfiguration, match=reason):
+        settings_from_environment(variables)
+
+
+def test_secrets_are_not_shown() -> None:
+    """Settings can be logged without giving secrets away."""
+    assert "hidden" not in repr(parse("-d m --auth_token hidden --jwt_secret hidden"))
