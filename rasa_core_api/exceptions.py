@@ -111,6 +111,10 @@ class UnsafeArchive(UnsupportedModel):
     """An archive with members that must not be unpacked, or too large."""
 
 
+class ModelBusy(RasaCoreError):
+    """Another model is being installed; try again later."""
+
+
 class ModelServerError(RasaCoreError):
     """A model server's answer cannot be used."""
 

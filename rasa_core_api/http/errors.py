@@ -72,6 +72,7 @@ STATUS: Mapping[type[RasaCoreError], tuple[int, str]] = {
     domain.NotBuilt: (501, "NotImplemented"),
     domain.ActionFailed: (500, "ActionException"),
     domain.UnsupportedModel: (400, "InvalidParameter"),
+    domain.ModelBusy: (409, "Conflict"),
     domain.InvalidConfiguration: (400, "InvalidParameter"),
     domain.StoreUnavailable: (503, "Unavailable"),
     domain.StoreConflict: (503, "Unavailable"),

@@ -1,0 +1,118 @@
+"""From an archive to a generation that may serve, while the reactor goes on serving.
+
+The work that is dangerous - to unpack, to read for the first time, to try a turn - is done by a process of its own
+(`models/rehearsal.py`). What it found good is then loaded here by a thread, whose every step is short: with the
+interpreter handed over every half millisecond a request waits a few milliseconds, not for the load.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import define, field, frozen
+from twisted.internet.defer import DeferredLock
+from twisted.logger import Logger
+
+from rasa_core_api.exceptions import ModelBusy, UnsafeArchive
+from rasa_core_api.models.archives import DEFAULT_LIMITS, Limits
+from rasa_core_api.models.generation import Generation
+from rasa_core_api.models.loader import load_generation
+from rasa_core_api.models.rehearsal import Rehearsal
+from rasa_core_api.models.workshop import Workshop
+from rasa_core_api.trusted import class_finder
+
+log = Logger()
+T = TypeVar("T")
+
+#: Seconds that a thread keeps the interpreter while a model is loaded; Python's own is 0.005.
+_SWITCH = 0.0005
+
+
+@frozen
+class Checks:
+    """What an archive must show before it is opened: a SHA-256 (hexadecimal), or an Ed25519 key's signature."""
+
+    sha256: str | None = None
+    public_key: str | None = None  # 32 bytes, Base64
+
+
+NO_CHECKS = Checks()
+
+
+@define
+class Installer:
+    """Loads one archive at a time.
+
+    `rehearse` tries a model somewhere else, `worker` runs a function in a thread; tests run both in place.
+    """
+
+    workshop: Workshop
+    _rehearse: Callable[[Rehearsal], Awaitable[None]]
+    _worker: Callable[..., Awaitable[Any]]
+    _trusted_modules: tuple[str, ...] = ()
+    _limits: Limits = DEFAULT_LIMITS
+    _new_fingerprint: Callable[[], str] = field(kw_only=True)
+    _line: DeferredLock = field(factory=DeferredLock, init=False)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a model is being installed."""
+        return self._line.locked
+
+    async def install_archive(self, archive: Path) -> Generation:
+        """An uploaded model under a fingerprint of its own. Raises `ModelBusy` while another is installed."""
+        if self.busy:
+            raise ModelBusy("another model is being installed; the one in service stays. Try again later")
+        return await self.load(archive, self._new_fingerprint(), "upload")
+
+    async def load(
+        self,
+        archive: Path,
+        fingerprint: str,
+        source: str,
+        *,
+        checks: Checks = NO_CHECKS,
+        sha256: str | None = None,
+        signature: str | None = None,
+    ) -> Generation:
+        """The model of an archive, tried and loaded, after the one that is under way. Raises `UnsupportedModel`.
+
+        The archive stays, everything unpacked is removed.
+        """
+        if checks.sha256 is not None and sha256 != checks.sha256:
+            raise UnsafeArchive(f"the model's SHA-256 is {sha256}, the endpoint file asks for {checks.sha256}")
+        await self._line.acquire()
+        try:
+            room = self.workshop.place("unpacked")
+            task = Rehearsal(str(archive), str(room), self._trusted_modules, checks.public_key, signature, self._limits)
+            try:
+                await self._rehearse(task)
+                with _brisk():
+                    generation: Generation = await self._worker(
+                        load_generation,
+                        room,
+                        find_class=class_finder(self._trusted_modules),
+                        fingerprint=fingerprint,
+                        source=source,
+                    )
+                return generation
+            finally:
+                await self._worker(shutil.rmtree, room, ignore_errors=True)
+        finally:
+            self._line.release()
+
+
+@contextmanager
+def _brisk() -> Iterator[None]:
+    """Threads hand the interpreter over more often, so that a busy one delays nobody."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
