@@ -89,7 +89,7 @@ def test_intent_inputs() -> None:
 
 
 WORDS = {"greet": [{0, 1}, {0}], "bye": [{2}, {2, 3}], "thank": [{4}, {4, 5}]}
-EXAMPLES = [({word: 1.0 for word in words}, intent) for intent in WORDS for words in WORDS[intent]] * 4
+EXAMPLES = [(dict.fromkeys(words, 1.0), intent) for intent in WORDS for words in WORDS[intent]] * 4
 
 
 def answer(model: Any, counts: dict[int, float]) -> Any:
