@@ -20,6 +20,9 @@ WINDOW = 16_384
 #: Values of a container that are read between two pauses.
 _AT_ONCE = 200
 
+#: Characters that must follow a value in the window: a "1e+" there may be cut off in the middle of "1e+5".
+_MARGIN = 3
+
 _BLANKS = re.compile(r"[ \t\n\r]*")
 
 
@@ -120,7 +123,7 @@ class Pieces:
                     if last and offset == 0:
                         raise _placed(error, position) from None
                 else:
-                    if end < len(window) or last:
+                    if end + _MARGIN <= len(window) or last:
                         if window.count("[", offset, end) + window.count("{", offset, end) + depth > MAX_DEPTH:
                             check_depth(window[offset:end], depth)
                         if window.find("\\u", offset, end) >= 0:
@@ -140,11 +143,9 @@ class Pieces:
             if depth >= MAX_DEPTH:
                 raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
             return (yield from (self._list if first == "[" else self._object)(position, depth + 1))
-        if first != '"':
-            raise ValueError(f"no value at {position}")
         yield
         try:
-            value, end = decoder.raw_decode(self._text, position)  # one long text: as fast as copying it
+            value, end = decoder.raw_decode(self._text, position)  # one long text is as fast as a copy of it
         except ValueError as error:
             raise _placed(error, 0) from None
         check_surrogates(self._text[position:end], value)

@@ -1,0 +1,193 @@
+"""Tests of the site: body limits that act early, and the access log."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.web.server import Request
+
+from rasa_core_api.concurrency import Slices
+from rasa_core_api.exceptions import NotAuthenticated
+from rasa_core_api.http.reading import Bodies
+from rasa_core_api.http.routing import App, Route, Routes
+from rasa_core_api.http.sending import send_json
+from rasa_core_api.http.site import IDLE, LINGER
+
+from tests.http.conftest import MakeWire
+from tests.wire import Wire
+
+LIMIT = 1_000
+
+
+class Bench:
+    app = App()
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.bodies = Bodies(LIMIT, Slices(clock))
+
+    @app.route("/echo", methods=["POST"])
+    async def echo(self, request: Request) -> bytes:
+        return send_json(request, len(await self.bodies.value(request)))
+
+    @app.route("/slow", methods=["POST"])
+    async def slow(self, request: Request) -> bytes:
+        from twisted.internet.task import deferLater
+
+        await deferLater(self.clock, 5.0, lambda: None)
+        return send_json(request, "slow")
+
+    @app.route("/form", methods=["POST"])
+    async def form(self, request: Request) -> bytes:
+        return send_json(request, sorted(name.decode() for name in request.args or {}))
+
+
+@pytest.fixture
+def wire(clock: Clock, serve: MakeWire) -> Wire:
+    return serve(Bench(clock).app.resource(), LIMIT)
+
+
+def head(path: str, *lines: str) -> bytes:
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", *lines, "", ""]).encode()
+
+
+def test_within_the_limit(wire: Wire) -> None:
+    """A body of the very limit is read."""
+    assert wire.post("/echo", b'"' + b"x" * (LIMIT - 2) + b'"').json() == LIMIT - 2
+
+
+def test_announced_too_large(wire: Wire) -> None:
+    """A length beyond the limit is answered before the body is there; the connection ends when it is."""
+    connection = wire.connect()
+    connection.send(head("/echo", f"Content-Length: {LIMIT + 1}"))
+    connection.rounds()
+    response = connection.response("POST")
+    assert (response.status, response.json()["reason"]) == (413, "PayloadTooLarge")
+    assert response.headers["connection"] == "close"
+    assert not connection.transport.disconnecting
+    connection.send(b"x" * LIMIT)
+    assert not connection.transport.disconnecting
+    connection.send(b"x")
+    assert connection.transport.disconnecting
+    assert connection.transport.value() == b""
+
+
+def test_sent_in_one_go(wire: Wire) -> None:
+    """A client that sends everything at once gets the same answer, once."""
+    connection = wire.begin("POST", "/echo", b"x" * (LIMIT + 500))
+    assert connection.response("POST").status == 413
+    assert connection.transport.value() == b""
+    assert connection.transport.disconnecting
+
+
+def test_expecting_continue(wire: Wire) -> None:
+    """A client that asks first is told no, and is not told to go on."""
+    connection = wire.connect()
+    connection.send(head("/echo", f"Content-Length: {LIMIT * 50}", "Expect: 100-continue"))
+    connection.rounds()
+    assert connection.transport.value().startswith(b"HTTP/1.1 413 ")
+    assert b"100 Continue" not in connection.transport.value()
+
+
+def test_chunked(wire: Wire) -> None:
+    """A body without a length is counted as it comes."""
+    connection = wire.connect()
+    connection.send(head("/echo", "Transfer-Encoding: chunked"))
+    for _ in range(3):
+        connection.send(b"190\r\n" + b"x" * 400 + b"\r\n")
+        connection.rounds()
+    assert connection.response("POST").status == 413
+    connection.send(b"190\r\n" + b"x" * 400 + b"\r\n")
+    assert not connection.transport.disconnecting
+    connection.send(b"0\r\n\r\n")
+    assert connection.transport.disconnecting
+    assert connection.transport.value() == b""
+
+
+def test_chunked_within_the_limit(wire: Wire) -> None:
+    """A chunked body within the limit is read."""
+    connection = wire.connect()
+    connection.send(head("/echo", "Transfer-Encoding: chunked") + b'5\r\n"abc"\r\n0\r\n\r\n')
+    connection.rounds()
+    assert connection.response("POST").json() == 3
+
+
+def test_rights_come_first(clock: Clock, serve: MakeWire) -> None:
+    """Who may not ask is not told about limits."""
+
+    def guard(request: Request, route: Route, sender_id: str | None) -> None:
+        raise NotAuthenticated("who?")
+
+    wire = serve(Routes(Bench(clock).app, guard), LIMIT)
+    assert wire.begin("POST", "/echo", b"x" * 5_000).response("POST").status == 401
+    assert wire.begin("POST", "/nowhere", b"x" * 5_000).response("POST").status == 404
+
+
+def test_never_ending(wire: Wire, clock: Clock) -> None:
+    """A client that goes on sending is cut off after a while."""
+    connection = wire.connect()
+    connection.send(head("/echo", "Content-Length: 99999999999"))
+    connection.rounds()
+    for _ in range(3):
+        clock.advance(LINGER / 4)
+        connection.send(b"x" * 10_000)
+    assert not connection.transport.aborted
+    clock.advance(LINGER / 4)
+    assert connection.transport.aborted
+
+
+def test_hanging_up_after_the_refusal(wire: Wire, clock: Clock) -> None:
+    """A client that leaves after its refusal leaves nothing behind."""
+    connection = wire.connect()
+    connection.send(head("/echo", f"Content-Length: {LIMIT * 2}"))
+    connection.rounds()
+    connection.hang_up()
+    assert clock.getDelayedCalls() == []
+
+
+def test_slow_handler_of_a_large_body(wire: Wire, clock: Clock) -> None:
+    """A handler that does not look at the body answers late, after the body is there."""
+    connection = wire.begin("POST", "/slow", b"x" * (LIMIT * 2))
+    assert connection.transport.value() == b""
+    clock.advance(5.0)
+    assert connection.response("POST").json() == "slow"
+    assert connection.transport.disconnecting
+
+
+def test_idle_connections_end(wire: Wire, clock: Clock) -> None:
+    """A connection on which nothing comes is closed."""
+    connection = wire.connect()
+    connection.send(b"POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
+    clock.advance(IDLE + 1)
+    assert connection.transport.disconnecting
+    connection.hang_up()
+
+
+def test_forms_are_not_parsed(wire: Wire) -> None:
+    """A form body does not become parameters."""
+    response = wire.ask("POST", "/form?a=1", b"b=2", {"Content-Type": "application/x-www-form-urlencoded"})
+    assert response.json() == ["a"]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_access_log(clock: Clock, serve: MakeWire, wanted: bool) -> None:
+    """Requests are logged only on demand, as debug lines without the query string."""
+    events: list[LogEvent] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        serve(Bench(clock).app.resource(), access_log=wanted).post("/echo?token=hidden", b'""')
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    lines = [event for event in events if event.get("path") == "/echo"]
+    assert len(lines) == (1 if wanted else 0)
+    assert "hidden" not in str(events)
+    assert all(event["log_level"] is LogLevel.debug for event in lines)
+
+
+def test_nothing_ticks(clock: Clock, serve: MakeWire) -> None:
+    """An idle site does not wake the reactor."""
+    wire = serve(Bench(clock).app.resource())
+    wire.site.doStart()
+    assert clock.getDelayedCalls() == []
+    wire.site.doStop()
