@@ -350,4 +350,4 @@ class Processor:
 def _as_output(output: object) -> OutputChannel:
     """A channel as the processor uses it."""
     assert hasattr(output, "channel_name") and hasattr(output, "send")
-    return output  # type: ignore[return-value]
+    return output

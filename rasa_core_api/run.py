@@ -56,7 +56,7 @@ def serve(settings: RunSettings, environ: Mapping[str, str]) -> int:
 
     from rasa_core_api.logs import begin_logging
 
-    log = Logger()
+    log = Logger("rasa_core_api.run")
     try:
         begin_logging(settings.log_level, settings.log_file)
         log.info("Rasa process starting")
@@ -74,7 +74,7 @@ def _run(service: Service, reactor: Any) -> int:
     from twisted.internet.error import CannotListenError
     from twisted.logger import Logger
 
-    log = Logger()
+    log = Logger("rasa_core_api.run")
     status = 0
 
     async def begin() -> None:
@@ -121,7 +121,7 @@ def build_from_environment(environ: Mapping[str, str]) -> Root:
     from rasa_core_api.logs import also_log_to_file
     from rasa_core_api.service import build_service
 
-    log = Logger()
+    log = Logger("rasa_core_api.run")
     settings = settings_from_environment(environ)
     service = build_service(settings, reactor, environ)
 
@@ -133,8 +133,8 @@ def build_from_environment(environ: Mapping[str, str]) -> Root:
             lambda failure: log.failure("the conversation store could not be opened", failure)
         )
 
-    reactor.callWhenRunning(started)  # type: ignore[attr-defined]
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopping)  # type: ignore[attr-defined]
+    reactor.callWhenRunning(started)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopping)
     return service.root
 
 
