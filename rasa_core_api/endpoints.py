@@ -227,6 +227,7 @@ class Endpoints:
     nlu: EndpointConfig | None = None
     action_endpoint: EndpointConfig | None = None
     model: EndpointConfig | None = None
+    nlu_model: EndpointConfig | None = None
     tracker_store: Mapping[str, JSON] | None = field(default=None, repr=False)
     event_broker: Mapping[str, JSON] | None = field(default=None, repr=False)
     source: str = ""
@@ -242,11 +243,13 @@ _SERVERS = {
     "nlu": ("nlu",),
     "action_endpoint": ("action_endpoint", "action"),
     "model": ("model", "models"),
+    "nlu_model": ("nlu_model",),
 }
 _SECTIONS = ("tracker_store", "event_broker")
 _KNOWN = (*(key for keys in _SERVERS.values() for key in keys), *_SECTIONS)
 #: Keys that an entry has beside those of every entry.
-_OPTIONS = {"model": ("wait_time_between_pulls",)}
+_PULLS = ("wait_time_between_pulls", "sha256", "public_key", "max_mb", "keep")
+_OPTIONS = {"model": (*_PULLS, "shadow", "canary"), "nlu_model": _PULLS}
 
 
 def read_endpoints(path: str | Path, environ: Mapping[str, str]) -> Endpoints:
@@ -331,8 +334,9 @@ class OutgoingHTTP:
     ) -> Answer:
         """Send a JSON text, or nothing, and wait for the whole answer, whatever its status.
 
-        `params` and `headers` replace those of the entry. Redirects are followed for GET only. Raises
-        `OutgoingFailed`: `ConnectionFailed`, `TimedOut` or `AnswerTooLarge`.
+        `params` and `headers` replace those of the entry; a `content-type` among them says what else the body is.
+        Redirects are followed for GET only. Raises `OutgoingFailed`: `ConnectionFailed`, `TimedOut` or
+        `AnswerTooLarge`.
         """
         self.prepare()
         call = self._exchange(endpoint, method, subpath, body, params, headers, max_bytes)
@@ -389,9 +393,9 @@ def _request_headers(endpoint: EndpointConfig, own: Mapping[str, str] | None) ->
     merged.update((name.lower(), value.encode("utf-8")) for name, value in endpoint.headers.items())
     if endpoint.basic_auth is not None:
         merged["authorization"] = b"Basic " + b64encode(":".join(endpoint.basic_auth).encode("utf-8"))
+    merged["content-type"] = "application/json"
     if own:
         merged.update((name.lower(), value) for name, value in own.items())
-    merged["content-type"] = "application/json"
     return merged
 
 
