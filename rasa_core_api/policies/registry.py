@@ -42,7 +42,12 @@ def policy_class(path: str, find_class: ClassFinder = refuse_classes) -> type[Po
     if module.startswith(_HISTORICAL):
         if name not in MODULES:
             raise _refused(path, f"known policies are {', '.join(MODULES)}")
-        found: object = getattr(import_module(_OURS + MODULES[name]), name)
+        try:
+            found: object = getattr(import_module(_OURS + MODULES[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name != _OURS + MODULES[name]:
+                raise
+            raise _refused(path, "this build does not have it") from None
     else:
         found = _trusted(path, find_class)
     if not isinstance(found, type) or not issubclass(found, Policy):
