@@ -1,0 +1,64 @@
+"""Options of a store, each asked for by its type; what nobody asked for is an error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from rasa_core_api.constants import JSON
+from rasa_core_api.exceptions import InvalidConfiguration
+
+
+class Settings:
+    """The members of one entry of an endpoint file; errors name the key path (`where` and the key)."""
+
+    def __init__(self, members: Mapping[str, JSON], where: str) -> None:
+        self._members = members
+        self._where = where
+        self._asked: set[str] = set()
+
+    def _get(self, key: str) -> JSON:
+        self._asked.add(key)
+        return self._members.get(key)
+
+    def wrong(self, key: str, reason: str) -> InvalidConfiguration:
+        """The error for one key."""
+        return InvalidConfiguration(f"{self._where}.{key}: {reason}")
+
+    def text(self, key: str, default: str | None) -> str | None:
+        value = self._get(key)
+        if value is None:
+            return default
+        if not isinstance(value, str):
+            raise self.wrong(key, "must be a text")
+        return value
+
+    def whole(self, key: str, default: int, least: int) -> int:
+        value = self._get(key)
+        if value is None:
+            return default
+        if isinstance(value, str) and value.strip().isdecimal():  # from an environment variable
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self.wrong(key, f"must be a whole number, at least {least}")
+        return value
+
+    def number(self, key: str, default: float, above: float) -> float:
+        value = self._get(key)
+        if value is None:
+            return default
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                value = None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value < math.inf:
+            raise self.wrong(key, f"must be a number above {above:g}")
+        return value
+
+    def finish(self, kind: str) -> None:
+        """Refuse the first key that nobody asked for."""
+        for key in self._members:
+            if key not in self._asked:
+                known = ", ".join(sorted(self._asked - {"store_type"}))
+                raise self.wrong(str(key), f"'{kind}' has no such option; it has {known}")

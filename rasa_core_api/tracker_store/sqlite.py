@@ -1,0 +1,199 @@
+"""Conversations in a SQLite file: durable, and fast because all turns that wait are committed together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rasa_core_api.constants import JSON
+from rasa_core_api.events import Event
+from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.tracker_store import Tail, TrackerStore
+from rasa_core_api.tracker_store.checks import check_sender_id, unknown_cursor
+from rasa_core_api.tracker_store.sqlite_file import connect, unavailable
+from rasa_core_api.tracker_store.sqlite_writer import Append, Block, Delete, Replace, SqliteWriter, WriteJob
+from rasa_core_api.tracker_store.texts import StoredEvents, blocks
+from rasa_core_api.tracker_store.threads import Job, JobThread, Reactor
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+#: Blocks fetched with one statement.
+_BLOCKS = 64
+#: Sender ids fetched with one statement.
+_NAMES = 2_000
+
+
+class _ReadJob(Job[Any]):
+    __slots__ = ("arguments", "function")
+
+    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
+        super().__init__()
+        self.function = function
+        self.arguments = arguments
+
+
+class _Reader:
+    """Reads in a thread of its own, so that readers do not wait for the disk's sync."""
+
+    def __init__(self, path: Path, where: str) -> None:
+        self._path = path
+        self._where = where
+        self.connection: Connection
+
+    def open(self) -> None:
+        self.connection = connect(self._path, self._where)
+        self.connection.execute("PRAGMA query_only=ON")
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def run(self, jobs: Sequence[_ReadJob]) -> None:
+        execute = self.connection.execute
+        for job in jobs:
+            try:
+                execute("BEGIN")  # one state of the file for all statements of the job
+                try:
+                    job.result = job.function(self.connection, *job.arguments)
+                finally:
+                    execute("ROLLBACK")
+            except RasaCoreError as error:
+                job.error = error
+            except Exception as error:
+                job.error = unavailable(error)
+
+
+def _read(
+    connection: Connection, sender_id: str, after: int, limit: int | None
+) -> tuple[int, int, int, list[str]] | None:
+    """Start, end, the number of the first event in the texts, and the texts: blocks joined by line breaks.
+
+    Many rows come as one text: every row that is fetched lets go of the interpreter, and a busy reactor gives it back
+    late.
+    """
+    row = connection.execute(
+        "SELECT id, start, (SELECT seq + count FROM blocks WHERE conversation = id ORDER BY seq DESC LIMIT 1)"
+        " FROM conversations WHERE sender_id = ?",
+        (sender_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    conversation, start, end = row
+    if end is None:
+        end = start
+    after = max(after, start)
+    if after >= end or limit == 0:
+        return start, end, after, []
+    first = connection.execute(
+        "SELECT max(seq) FROM blocks WHERE conversation = ? AND seq <= ?", (conversation, after)
+    ).fetchone()[0]
+    stop = end if limit is None else min(end, after + limit)
+    texts = []
+    seq = first
+    while seq < stop:
+        text, count = connection.execute(
+            "SELECT group_concat(events, char(10)), sum(count) FROM"
+            " (SELECT events, count FROM blocks WHERE conversation = ? AND seq >= ? ORDER BY seq LIMIT ?)",
+            (conversation, seq, min(_BLOCKS, stop - seq)),
+        ).fetchone()
+        texts.append(text)
+        seq += count
+    return start, end, first, texts
+
+
+def _names(connection: Connection, after: str | None, limit: int | None, prefix: str) -> list[str]:
+    """JSON lists of sender ids."""
+    row = 0
+    if after is not None:
+        found = connection.execute("SELECT id FROM conversations WHERE sender_id = ?", (after,)).fetchone()
+        if found is None:
+            raise unknown_cursor(after)
+        row = found[0]
+    pages = []
+    while limit is None or limit > 0:
+        size = _NAMES if limit is None else min(_NAMES, limit)
+        text, count, last = connection.execute(
+            "SELECT json_group_array(sender_id), count(*), max(id) FROM (SELECT id, sender_id FROM conversations"
+            " WHERE id > ? AND substr(sender_id, 1, ?) = ? ORDER BY id LIMIT ?)",
+            (row, len(prefix), prefix, size),
+        ).fetchone()
+        if count:
+            pages.append(text)
+            row = last
+        if count < size:
+            break
+        if limit is not None:
+            limit -= count
+    return pages
+
+
+class SqliteStore(TrackerStore):
+    """Keeps conversations in one file. `where` is the configuration's key that named it."""
+
+    name = "sqlite"
+
+    def __init__(self, path: Path, reactor: Reactor, stored: StoredEvents, where: str = "tracker_store.path") -> None:
+        self._path = path
+        self._stored = stored
+        self._writer: JobThread[WriteJob] = JobThread(
+            reactor, "conversations-writer", SqliteWriter(path, where, self._foreign)
+        )
+        self._reader: JobThread[_ReadJob] = JobThread(reactor, "conversations-reader", _Reader(path, where))
+
+    async def open(self) -> None:
+        await self._writer.start()
+        try:
+            await self._reader.start()
+        except BaseException:
+            await self._writer.stop()
+            raise
+
+    async def close(self) -> None:
+        await self._reader.stop()
+        await self._writer.stop()
+
+    def _foreign(self) -> None:
+        self.shared = True  # from now on: there is another process, and kept trackers have to catch up
+
+    async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
+        check_sender_id(sender_id)
+        found = await self._reader.submit(_ReadJob(_read, sender_id, after, limit))
+        if found is None:
+            return None
+        start, end, first, texts = found
+        if not texts:
+            return Tail(start, end, [])
+        return Tail(start, end, await self._stored.decode(texts, max(after, start) - first, limit))
+
+    async def append(self, sender_id: str, end: int, events: Sequence[Event]) -> int:
+        check_sender_id(sender_id)
+        result: int = await self._writer.submit(Append(sender_id, end, len(events), _blocks(end, events)))
+        return result
+
+    async def replace(self, sender_id: str, events: Sequence[Event]) -> tuple[int, int]:
+        check_sender_id(sender_id)
+        result: tuple[int, int] = await self._writer.submit(Replace(sender_id, len(events), _blocks(0, events)))
+        return result
+
+    async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
+        pages = await self._reader.submit(_ReadJob(_names, after, limit, prefix))
+        return [name for page in pages for name in json.loads(page)]
+
+    async def delete(self, sender_id: str) -> bool:
+        check_sender_id(sender_id)
+        result: bool = await self._writer.submit(Delete(sender_id))
+        return result
+
+    def status(self) -> dict[str, JSON]:
+        return {"type": self.name, "shared": self.shared}
+
+
+def _blocks(seq: int, events: Sequence[Event]) -> list[Block]:
+    rows = []
+    begin = 0
+    for count, text in blocks(events):
+        rows.append((seq + begin, count, events[begin + count - 1].timestamp, text))
+        begin += count
+    return rows

@@ -1,0 +1,101 @@
+"""The SQLite file of a store: how it is opened, what lies in it, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+#: Marks our files (`PRAGMA application_id`): "RCav".
+APPLICATION_ID = 0x52436176
+#: Seconds to wait for another process that writes.
+BUSY_TIMEOUT = 5.0
+
+# a block is what one append added, its events one JSON object a line; `at` is the time of its last event
+SCHEMA = (
+    """
+    CREATE TABLE conversations (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        sender_id TEXT NOT NULL UNIQUE,
+        start INTEGER NOT NULL
+    );
+    CREATE TABLE blocks (
+        conversation INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        at REAL NOT NULL,
+        events TEXT NOT NULL,
+        PRIMARY KEY (conversation, seq)
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+def connect(path: Path, where: str) -> Connection:
+    """Open the file, or create it for its owner alone.
+
+    Raises `InvalidConfiguration` (`where` is the key that names the path) for a file that is no store of ours, and
+    `StoreUnavailable` for one that is locked or damaged.
+    """
+    import sqlite3
+
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise InvalidConfiguration(f"{where}: cannot open {path}: {error.strerror}") from error
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
+        try:
+            _prepare(connection, path, where)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
+            raise InvalidConfiguration(f"{where}: {path} is no SQLite file") from error
+        raise unavailable(error) from error
+    return connection
+
+
+def _prepare(connection: Connection, path: Path, where: str) -> None:
+    mark = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if mark != APPLICATION_ID and (mark or version or tables):
+        raise InvalidConfiguration(f"{where}: {path} is the database of another program")
+    if version > len(SCHEMA):
+        raise InvalidConfiguration(
+            f"{where}: {path} was written by a newer version of this program (format {version}, known: {len(SCHEMA)})"
+        )
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise InvalidConfiguration(f"{where}: {path} lies where SQLite cannot keep a write-ahead log ({mode})")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=FAST")
+    connection.execute("PRAGMA wal_autocheckpoint=2000")
+    connection.execute("PRAGMA journal_size_limit=67108864")
+    if version < len(SCHEMA):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            for step in SCHEMA[version:]:
+                for statement in step.split(";"):
+                    if statement.strip():
+                        connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={len(SCHEMA)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def unavailable(error: Exception) -> RasaCoreError:
+    """What a failure of SQLite means to a client; the reason names no data."""
+    return StoreUnavailable(f"The conversation store cannot be used: {error}.")

@@ -1,0 +1,242 @@
+"""The one who writes to a SQLite file: all that waits goes in with one transaction, and so with one sync."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.tracker_store.checks import conflict
+from rasa_core_api.tracker_store.sqlite_file import connect, unavailable
+from rasa_core_api.tracker_store.threads import Job
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+#: Conversations whose last number is remembered between transactions.
+_KNOWN = 50_000
+#: Rows that go in with one statement: each statement lets go of the interpreter once and has to get it back.
+_ROWS = (64, 16, 4, 1)
+
+#: The number of the first event, how many, the time of the last one (seconds since the epoch), the events' JSON.
+Block = tuple[int, int, float, str]
+
+
+class WriteJob(Job[Any]):
+    """Something that changes the file, as part of a transaction.
+
+    `apply` raises errors of the domain before its first change, or not at all.
+    """
+
+    __slots__ = ()
+
+    def apply(self, writer: SqliteWriter) -> Any:
+        raise NotImplementedError
+
+
+class Append(WriteJob):
+    """Add blocks to the log that ends at `end`; the result is the new end."""
+
+    __slots__ = ("blocks", "count", "end", "sender_id")
+
+    def __init__(self, sender_id: str, end: int, count: int, blocks: list[Block]) -> None:
+        super().__init__()
+        self.sender_id = sender_id
+        self.end = end
+        self.count = count
+        self.blocks = blocks
+
+    def apply(self, writer: SqliteWriter) -> int:
+        place = writer.place_to_append(self.sender_id, self.end)
+        writer.add_blocks(place, self.blocks)
+        return self.end + self.count
+
+
+class Replace(WriteJob):
+    """Put another log in the place of the old one; the blocks count from 0. The result is its start and end."""
+
+    __slots__ = ("blocks", "count", "sender_id")
+
+    def __init__(self, sender_id: str, count: int, blocks: list[Block]) -> None:
+        super().__init__()
+        self.sender_id = sender_id
+        self.count = count
+        self.blocks = blocks
+
+    def apply(self, writer: SqliteWriter) -> tuple[int, int]:
+        place = writer.place(self.sender_id)
+        if place is None:
+            place = writer.create(self.sender_id)
+        else:
+            writer.clear(place)
+        start = place[1]
+        writer.add_blocks(place, [(seq + start, *rest) for seq, *rest in self.blocks])  # type: ignore[misc]
+        return start, start + self.count
+
+
+class Delete(WriteJob):
+    """Remove a conversation; the result tells whether there was one."""
+
+    __slots__ = ("sender_id",)
+
+    def __init__(self, sender_id: str) -> None:
+        super().__init__()
+        self.sender_id = sender_id
+
+    def apply(self, writer: SqliteWriter) -> bool:
+        return writer.delete(self.sender_id)
+
+
+class SqliteWriter:
+    """Works off groups of jobs. Lives in one thread.
+
+    The ends of logs are remembered as long as nobody else writes (`PRAGMA data_version` tells), so that an append
+    to a known conversation is one row of one table. `on_foreign` is called (in this thread) when somebody else wrote.
+    """
+
+    def __init__(self, path: Path, where: str, on_foreign: Callable[[], None]) -> None:
+        self._path = path
+        self._where = where
+        self._on_foreign = on_foreign
+        self._places: dict[str, list[int]] = {}  # sender id: row and end
+        self._next_row = 0
+        self._version = -1
+        self._new: list[tuple[int, str, int]] = []
+        self._rows: list[tuple[int, int, int, float, str]] = []
+        self.connection: Connection
+
+    def open(self) -> None:
+        self.connection = connect(self._path, self._where)
+        self._version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+        self._forget()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def run(self, jobs: Sequence[WriteJob]) -> None:
+        """Commit these jobs together; where one of them cannot be written, each alone."""
+        import sqlite3
+
+        try:
+            self._commit(jobs)
+        except sqlite3.OperationalError as error:  # locked, full, failing disk: the others would not do better
+            self._roll_back()
+            failure = unavailable(error)
+            for job in jobs:
+                job.result, job.error = None, failure
+        except Exception as error:
+            self._roll_back()
+            if len(jobs) > 1:
+                for job in jobs:
+                    self.run([job])
+            else:
+                jobs[0].result, jobs[0].error = None, unavailable(error)
+
+    def _commit(self, jobs: Sequence[WriteJob]) -> None:
+        execute = self.connection.execute
+        execute("BEGIN IMMEDIATE")
+        version = execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            self._version = version
+            self._forget()
+            self._on_foreign()
+        for job in jobs:
+            try:
+                job.error = None
+                job.result = job.apply(self)
+            except RasaCoreError as error:
+                job.error = error
+        self.flush()
+        execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        self._new.clear()
+        self._rows.clear()
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._places.clear()
+        row = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'conversations'").fetchone()
+        self._next_row = (row[0] if row else 0) + 1
+
+    # --- for jobs ----------------------------------------------------------------------------------------
+
+    def place(self, sender_id: str) -> list[int] | None:
+        """The row and the end of a conversation."""
+        place = self._places.get(sender_id)
+        if place is None:
+            row = self.connection.execute(
+                "SELECT id, coalesce("
+                "(SELECT seq + count FROM blocks WHERE conversation = id ORDER BY seq DESC LIMIT 1), start)"
+                " FROM conversations WHERE sender_id = ?",
+                (sender_id,),
+            ).fetchone()
+            if row is None:
+                return None
+            place = self._remember(sender_id, list(row))
+        return place
+
+    def _remember(self, sender_id: str, place: list[int]) -> list[int]:
+        if len(self._places) >= _KNOWN:
+            self._places.clear()
+            self.flush()  # what is asked for again has to be found in the tables
+        self._places[sender_id] = place
+        return place
+
+    def place_to_append(self, sender_id: str, end: int) -> list[int]:
+        """The place of a log that ends at `end`, created for 0. Raises `StoreConflict`."""
+        place = self.place(sender_id)
+        if place is None:
+            if end:
+                conflict(sender_id, end, None)
+            return self.create(sender_id)
+        if place[1] != end:
+            conflict(sender_id, end, place[1])
+        return place
+
+    def create(self, sender_id: str) -> list[int]:
+        row = self._next_row
+        self._next_row += 1
+        place = self._remember(sender_id, [row, 0])
+        self._new.append((row, sender_id, 0))
+        return place
+
+    def add_blocks(self, place: list[int], blocks: Sequence[Block]) -> None:
+        row = place[0]
+        for seq, count, at, text in blocks:
+            self._rows.append((row, seq, count, at, text))
+            place[1] = seq + count
+
+    def clear(self, place: list[int]) -> None:
+        """Remove the log; the next one begins where it ended."""
+        self.flush()
+        self.connection.execute("DELETE FROM blocks WHERE conversation = ?", (place[0],))
+        self.connection.execute("UPDATE conversations SET start = ? WHERE id = ?", (place[1], place[0]))
+
+    def delete(self, sender_id: str) -> bool:
+        place = self.place(sender_id)
+        if place is None:
+            return False
+        self.flush()
+        del self._places[sender_id]
+        self.connection.execute("DELETE FROM blocks WHERE conversation = ?", (place[0],))
+        self.connection.execute("DELETE FROM conversations WHERE id = ?", (place[0],))
+        return True
+
+    def flush(self) -> None:
+        """Write the rows that were collected."""
+        self._insert("INSERT INTO conversations (id, sender_id, start) VALUES ", 3, self._new)
+        self._insert("INSERT INTO blocks (conversation, seq, count, at, events) VALUES ", 5, self._rows)
+
+    def _insert(self, statement: str, width: int, rows: list[Any]) -> None:
+        begin = 0
+        one = "(" + ",".join("?" * width) + ")"
+        while begin < len(rows):
+            count = next(count for count in _ROWS if count <= len(rows) - begin)
+            values = [value for row in rows[begin : begin + count] for value in row]
+            self.connection.execute(statement + ",".join([one] * count), values)
+            begin += count
+        rows.clear()

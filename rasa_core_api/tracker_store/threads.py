@@ -1,0 +1,206 @@
+"""A thread of its own for a database's file: jobs go in one by one, and are worked off as many as wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import perf_counter
+from typing import Any, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rasa_core_api.exceptions import StoreUnavailable
+
+log = Logger()
+T = TypeVar("T")
+
+#: Jobs that may wait for a thread; the next one is refused.
+MAX_WAITING = 20_000
+#: Most jobs of one group.
+MAX_GROUP = 1_000
+#: Seconds after which a caller is told that there is no answer, though the job may yet be done.
+TIME_LIMIT = 30.0
+#: Seconds of the reactor's time for callers at once.
+_BUDGET = 0.005
+
+
+class Reactor(Protocol):
+    """What is needed of a reactor."""
+
+    def callFromThread(self, callable: Callable[..., Any], *args: object) -> None: ...
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> IDelayedCall: ...
+
+    def seconds(self) -> float: ...
+
+
+class Job(Generic[T]):
+    """One thing to do. Whoever works it off sets `result` or `error`; the caller waits for `done`."""
+
+    __slots__ = ("done", "error", "result", "since")
+
+    def __init__(self) -> None:
+        self.done: Deferred[T] = Deferred()
+        self.result: T | None = None
+        self.error: Exception | None = None
+        self.since = 0.0
+
+
+JobT = TypeVar("JobT", bound=Job[Any])
+WorkT = TypeVar("WorkT", bound=Job[Any], contravariant=True)
+
+
+class Worker(Protocol[WorkT]):
+    """Lives in the thread: opened, run and closed there."""
+
+    def open(self) -> None: ...
+
+    def run(self, jobs: Sequence[WorkT]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Stop(Job[None]):
+    """The last job of a thread."""
+
+    __slots__ = ()
+
+
+class JobThread(Generic[JobT]):
+    """Runs a worker in a thread and hands its results to the reactor, a group in one go."""
+
+    def __init__(self, reactor: Reactor, name: str, worker: Worker[JobT], time_limit: float = TIME_LIMIT) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._worker = worker
+        self._time_limit = time_limit
+        self._queue: SimpleQueue[JobT | _Stop] = SimpleQueue()
+        self._waiting: dict[int, JobT] = {}  # in the order they came
+        self._watch: IDelayedCall | None = None
+        self._running = False
+
+    def start(self) -> Deferred[None]:
+        """Open the worker in its thread; fails with what `Worker.open` raises."""
+        opened: Deferred[None] = Deferred()
+        Thread(target=self._live, args=(opened,), name=self._name, daemon=True).start()
+        self._running = True
+        return opened
+
+    def submit(self, job: JobT) -> Deferred[Any]:
+        """Queue a job. Raises `StoreUnavailable` where too many wait, or the thread does not run."""
+        if not self._running or len(self._waiting) >= MAX_WAITING or self._queue.qsize() >= MAX_WAITING:
+            raise StoreUnavailable(
+                "The conversation store is overloaded: too much is waiting to be written."
+                if self._running
+                else "The conversation store is closed."
+            )
+        job.since = self._reactor.seconds()
+        self._waiting[id(job)] = job
+        if self._watch is None:
+            self._watch = self._reactor.callLater(self._time_limit, self._look)
+        self._queue.put(job)
+        return job.done
+
+    def stop(self) -> Deferred[None]:
+        """Work off what waits, close the worker and end the thread."""
+        stop = _Stop()
+        if not self._running:
+            stop.done.callback(None)
+            return stop.done
+        self._running = False
+        self._queue.put(stop)
+        return stop.done
+
+    def _look(self) -> None:
+        """Give up the jobs that wait for too long: the disk may be stuck."""
+        self._watch = None
+        now = self._reactor.seconds()
+        for job in list(self._waiting.values()):
+            left = job.since + self._time_limit - now
+            if left > 0:
+                self._watch = self._reactor.callLater(left, self._look)
+                break
+            del self._waiting[id(job)]
+            if not job.done.called:
+                job.done.errback(StoreUnavailable(f"The conversation store gave no answer in {self._time_limit:g} s."))
+
+    # --- in the thread ---------------------------------------------------------------------------------
+
+    def _live(self, opened: Deferred[None]) -> None:
+        worker, queue = self._worker, self._queue
+        call = self._reactor.callFromThread
+        try:
+            worker.open()
+        except Exception as error:
+            call(self._refused, opened, error)
+            return
+        call(opened.callback, None)
+        while True:
+            first = queue.get()
+            group: list[JobT] = []
+            stop: _Stop | None = None
+            if isinstance(first, _Stop):
+                stop = first
+            else:
+                group.append(first)
+                while len(group) < MAX_GROUP:
+                    try:
+                        job = queue.get_nowait()
+                    except Empty:
+                        break
+                    if isinstance(job, _Stop):
+                        stop = job
+                        break
+                    group.append(job)
+                self._work(group)
+                call(self._deliver, group, 0)
+            if stop is not None:
+                try:
+                    worker.close()
+                except Exception as error:
+                    call(self._closed, stop, Failure(error))
+                else:
+                    call(self._closed, stop, None)
+                return
+
+    def _work(self, group: list[JobT]) -> None:
+        try:
+            self._worker.run(group)
+        except Exception as error:
+            self._reactor.callFromThread(log.failure, "the conversation store failed", Failure())
+            for job in group:
+                job.error = StoreUnavailable(f"The conversation store cannot be used: {error}.")
+
+    # --- in the reactor --------------------------------------------------------------------------------
+
+    def _refused(self, opened: Deferred[None], error: Exception) -> None:
+        self._running = False
+        opened.errback(error)
+
+    def _closed(self, stop: _Stop, failure: Failure | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if failure is None:
+            stop.done.callback(None)
+        else:
+            stop.done.errback(failure)
+
+    def _deliver(self, group: list[JobT], begin: int) -> None:
+        began = perf_counter()
+        for index in range(begin, len(group)):
+            job = group[index]
+            if self._waiting.pop(id(job), None) is None or job.done.called:  # given up
+                continue
+            error = job.error
+            if error is None:
+                job.done.callback(job.result)
+            else:
+                job.done.errback(error)
+            if perf_counter() - began > _BUDGET and index + 1 < len(group):
+                self._reactor.callLater(0, self._deliver, group, index + 1)
+                return

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+
+from rasa_core_api.exceptions import InvalidConfiguration, InvalidParameter, StoreConflict, StoreUnavailable
+from rasa_core_api.tracker_store import sqlite_file
+from rasa_core_api.tracker_store.sqlite import SqliteStore
+from rasa_core_api.tracker_store.sqlite_writer import Append, SqliteWriter
+
+from .stores import slots, stored_events, texts, turn, wait
+
+
+def opened(path: Path) -> SqliteStore:
+    store = SqliteStore(path, reactor, stored_events())
+    wait(store.open())
+    return store
+
+
+def test_waiting_appends_share_one_commit(tmp_path: Path) -> None:
+    """What waits is committed with one transaction, and one that conflicts does not harm the others."""
+    writer = SqliteWriter(tmp_path / "a.db", "path", lambda: None)
+    writer.open()
+    commits: list[str] = []
+    writer.connection.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
+    jobs = [Append(f"s{number}", 0, 1, [(0, 1, 1.0, "{}")]) for number in range(100)]
+    jobs.append(Append("s1", 0, 1, [(0, 1, 1.0, "{}")]))
+    jobs.append(Append("s1", 1, 2, [(1, 2, 1.0, "{}\n{}")]))
+    writer.run(jobs)
+    assert commits == ["COMMIT"]
+    assert [job.result for job in jobs[:100]] == [1] * 100
+    assert isinstance(jobs[100].error, StoreConflict)
+    assert (jobs[101].error, jobs[101].result) == (None, 3)
+    assert writer.connection.execute("SELECT count(*) FROM blocks").fetchone() == (101,)
+    writer.close()
+
+
+def test_settings_of_the_file(tmp_path: Path) -> None:
+    """The file syncs every commit, keeps a write-ahead log, and is its owner's alone."""
+    path = tmp_path / "a.db"
+    store = opened(path)
+    wait(store.append("a", 0, slots(1)))
+    connection = sqlite_file.connect(path, "path")
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+    for file in tmp_path.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    wait(store.close())
+
+
+def test_survives_reopening(tmp_path: Path) -> None:
+    """What was stored is there after a restart, numbers included."""
+    path = tmp_path / "a.db"
+    store = opened(path)
+    wait(store.append("a", 0, turn()))
+    wait(store.replace("a", slots(1)))
+    wait(store.close())
+    store = opened(path)
+    tail = wait(store.read("a"))
+    assert tail is not None and (tail.start, tail.end, texts(tail.events)) == (4, 5, texts(slots(1)))
+    assert wait(store.append("a", 5, slots(2))) == 6
+    assert store.shared is False
+    wait(store.close())
+
+
+def test_two_processes_share_a_file(tmp_path: Path) -> None:
+    """A second writer is noticed: what it appended is never overwritten."""
+    first, second = opened(tmp_path / "a.db"), opened(tmp_path / "a.db")
+    assert wait(first.append("a", 0, slots(1))) == 1
+    assert wait(second.append("a", 1, slots(2))) == 2
+    assert wait(second.append("b", 0, slots(1))) == 1
+    with pytest.raises(StoreConflict):
+        wait(first.append("a", 1, slots(9)))
+    assert first.shared
+    assert wait(first.append("a", 2, slots(3))) == 3
+    assert wait(first.append("c", 0, slots(1))) == 1
+    assert wait(second.sender_ids()) == ["a", "b", "c"]
+    wait(first.close())
+    wait(second.close())
+
+
+def test_locked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another program keeps locked is unavailable, and works again afterwards."""
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT", 0.05)
+    store = opened(tmp_path / "a.db")
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"):
+        wait(store.append("a", 0, slots(1)))
+    assert wait(store.read("a")) is None
+    other.execute("ROLLBACK")
+    assert wait(store.append("a", 0, slots(1))) == 1
+    other.close()
+    wait(store.close())
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """A full disk refuses a turn as a whole; what was there stays, and what fits goes on."""
+    writer = SqliteWriter(tmp_path / "a.db", "path", lambda: None)
+    writer.open()
+    writer.connection.execute("PRAGMA max_page_count=20")
+    small, large = Append("a", 0, 1, [(0, 1, 1.0, "{}")]), Append("b", 0, 1, [(0, 1, 1.0, "x" * 1_000_000)])
+    writer.run([small])
+    other = Append("a", 1, 1, [(1, 1, 1.0, "{}")])
+    writer.run([large, other])
+    assert isinstance(large.error, StoreUnavailable) and "full" in str(large.error)
+    assert isinstance(other.error, StoreUnavailable)
+    again = Append("a", 1, 1, [(1, 1, 1.0, "{}")])
+    writer.run([again])
+    assert (again.error, again.result) == (None, 2)
+    assert writer.connection.execute("SELECT sender_id FROM conversations").fetchall() == [("a",)]
+    writer.close()
+
+
+def test_damaged_event(tmp_path: Path) -> None:
+    """A block that is no JSON makes one conversation unavailable, the others are served."""
+    store = opened(tmp_path / "a.db")
+    wait(store.append("a", 0, slots(1)))
+    wait(store.append("b", 0, slots(1)))
+    other = sqlite3.connect(tmp_path / "a.db")
+    other.execute("UPDATE blocks SET events = '{' WHERE conversation = 1")
+    other.commit()
+    other.close()
+    with pytest.raises(StoreUnavailable):
+        wait(store.read("a"))
+    assert wait(store.read("b")) is not None
+    wait(store.close())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"not a database, " * 100, "no SQLite file"),
+        ("CREATE TABLE other (x)", "another program"),
+        (f"PRAGMA application_id={sqlite_file.APPLICATION_ID}; PRAGMA user_version=99", "newer version"),
+    ],
+)
+def test_foreign_files_are_refused(tmp_path: Path, content: bytes | str, words: str) -> None:
+    """A file that is no store of this program is refused by its key, and left as it was."""
+    path = tmp_path / "a.db"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        connection = sqlite3.connect(path)
+        connection.executescript(content)
+        connection.close()
+    before = path.read_bytes()
+    with pytest.raises(InvalidConfiguration, match=f"tracker_store.path.*{words}"):
+        opened(path)
+    assert path.read_bytes() == before
+
+
+def test_missing_directory(tmp_path: Path) -> None:
+    """A path that cannot be created names the key."""
+    with pytest.raises(InvalidConfiguration, match=r"tracker_store\.path"):
+        opened(tmp_path / "missing" / "a.db")
+
+
+def test_closed_store(tmp_path: Path) -> None:
+    """What is asked of a closed store is refused; what was asked before is done."""
+    store = opened(tmp_path / "a.db")
+
+    async def append_and_close() -> None:
+        waiting = [Deferred.fromCoroutine(store.append(f"s{number}", 0, slots(1))) for number in range(50)]
+        await store.close()
+        assert await gatherResults(waiting) == [1] * 50
+
+    wait(append_and_close())
+    with pytest.raises(StoreUnavailable, match="closed"):
+        wait(store.append("a", 0, slots(1)))
+    wait(store.close())
+
+
+def test_impossible_sender_ids(tmp_path: Path) -> None:
+    """Ids that a database cannot hold are the client's mistake."""
+    store = opened(tmp_path / "a.db")
+    for name in ("\ud800", "a\x00b", "x" * 40_000):
+        with pytest.raises(InvalidParameter):
+            wait(store.append(name, 0, slots(1)))
+    wait(store.close())
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+sys.path[:0] = {path!r}
+from tests.tracker_store.stores import slots, stored_events
+from rasa_core_api.tracker_store.sqlite import SqliteStore
+
+async def converse(store, name):
+    end = 0
+    while True:
+        end = await store.append(name, end, slots(f"{{name}}-{{end}}-1", f"{{name}}-{{end}}-2"))
+        print(name, end, flush=True)
+
+async def work():
+    store = SqliteStore(Path(sys.argv[1]), reactor, stored_events())
+    await store.open()
+    for number in range(8):
+        Deferred.fromCoroutine(converse(store, f"s{{number}}"))
+
+reactor.callWhenRunning(lambda: Deferred.fromCoroutine(work()))
+reactor.run()
+"""
+
+
+def test_killed_process_loses_nothing(tmp_path: Path) -> None:
+    """After `kill -9` every acknowledged append is there, and none is there in half."""
+    path = tmp_path / "a.db"
+    acknowledged: dict[str, int] = {}
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD.format(path=sys.path), str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    try:
+        for line in child.stdout:
+            name, end = line.split()
+            acknowledged[name] = int(end)
+            if sum(acknowledged.values()) > 600:
+                os.kill(child.pid, signal.SIGKILL)
+                break
+        for line in child.stdout:  # told before it died
+            if line.endswith("\n"):
+                name, end = line.split()
+                acknowledged[name] = int(end)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    assert len(acknowledged) == 8
+    store = opened(path)
+    for name, end in acknowledged.items():
+        tail = wait(store.read(name))
+        assert tail is not None and tail.end >= end and tail.end % 2 == 0
+        wanted = slots(*(f"{name}-{number}-{part}" for number in range(0, tail.end, 2) for part in (1, 2)))
+        assert texts(tail.events) == texts(wanted)
+        assert wait(store.append(name, tail.end, slots("next"))) == tail.end + 1
+    wait(store.close())

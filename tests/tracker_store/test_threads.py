@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from threading import Event
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from rasa_core_api.exceptions import StoreUnavailable
+from rasa_core_api.tracker_store import threads
+from rasa_core_api.tracker_store.threads import Job, JobThread
+
+from ..conftest import LoggedFailures
+
+
+class FakeReactor(Clock):
+    """Time by hand; what threads call is kept until the test lets it run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_threads: SimpleQueue[tuple[Callable[..., Any], tuple[object, ...]]] = SimpleQueue()
+
+    def callFromThread(self, callable: Callable[..., Any], *args: object) -> None:
+        self.from_threads.put((callable, args))
+
+    def run_one(self) -> None:
+        function, arguments = self.from_threads.get(timeout=10)
+        function(*arguments)
+
+
+class Adder:
+    """Counts how its jobs are grouped, and lets them wait for `go`."""
+
+    def __init__(self) -> None:
+        self.groups: list[int] = []
+        self.go = Event()
+        self.fails = False
+
+    def open(self) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+    def run(self, jobs: Sequence[Job[int]]) -> None:
+        self.go.wait(10)
+        self.groups.append(len(jobs))
+        if self.fails:
+            raise RuntimeError("broken")
+        for job in jobs:
+            job.result = 1
+
+
+def started(worker: Adder) -> tuple[FakeReactor, JobThread[Job[int]]]:
+    reactor = FakeReactor()
+    thread: JobThread[Job[int]] = JobThread(reactor, "test", worker, time_limit=30)
+    thread.start()
+    reactor.run_one()
+    return reactor, thread
+
+
+def test_what_waits_is_one_group() -> None:
+    """Jobs that come while the worker is busy are its next group."""
+    worker = Adder()
+    reactor, thread = started(worker)
+    done: list[Any] = []
+    for _ in range(20):
+        thread.submit(Job()).addCallback(done.append)
+    worker.go.set()
+    while len(done) < 20:
+        reactor.run_one()
+        reactor.advance(0)
+    assert sum(worker.groups) == 20 and len(worker.groups) <= 2
+    thread.stop()
+    reactor.run_one()
+    assert reactor.getDelayedCalls() == []
+
+
+def test_stuck_worker() -> None:
+    """Callers of a worker that gives no answer are told after the time limit, once."""
+    worker = Adder()
+    reactor, thread = started(worker)
+    failures: list[Any] = []
+    thread.submit(Job()).addErrback(failures.append)
+    reactor.advance(20)
+    late = thread.submit(Job())
+    late.addErrback(failures.append)
+    reactor.advance(10)
+    assert [failure.type for failure in failures] == [StoreUnavailable]
+    reactor.advance(20)
+    assert len(failures) == 2
+    worker.go.set()
+    stopped = thread.stop()
+    while not stopped.called:
+        reactor.run_one()
+    assert sum(worker.groups) == 2
+    assert len(failures) == 2
+
+
+def test_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a bound jobs are refused at once."""
+    monkeypatch.setattr(threads, "MAX_WAITING", 2)
+    worker = Adder()
+    _, thread = started(worker)
+    thread.submit(Job())
+    thread.submit(Job())
+    with pytest.raises(StoreUnavailable, match="overloaded"):
+        thread.submit(Job())
+    worker.go.set()
+    thread.stop()
+
+
+def test_broken_worker(logged: LoggedFailures) -> None:
+    """An error that a worker did not foresee fails its group and is logged; the next group goes on."""
+    worker = Adder()
+    worker.go.set()
+    worker.fails = True
+    reactor, thread = started(worker)
+    failures: list[Any] = []
+    thread.submit(Job()).addErrback(failures.append)
+    reactor.run_one()
+    reactor.run_one()
+    assert [failure.type for failure in failures] == [StoreUnavailable]
+    assert logged.take() == [RuntimeError]
+    worker.fails = False
+    results: list[Any] = []
+    thread.submit(Job()).addCallback(results.append)
+    reactor.run_one()
+    assert results == [1]
+    thread.stop()
