@@ -80,6 +80,9 @@ class Installer(Protocol):
     async def install_archive(self, archive: Path) -> Generation:
         """The generation in an uploaded archive, checked. Raises `UnsupportedModel`."""
 
+    def status(self) -> dict[str, JSON]:
+        """The member `model` of `/status`."""
+
 
 @define
 class Agent:
@@ -190,11 +193,14 @@ class Agent:
 
     def status(self) -> dict[str, JSON]:
         """Members of `/status`."""
-        return {
+        status: dict[str, JSON] = {
             "model_fingerprint": self.fingerprint,
             "is_ready": self.is_ready,
             "tracker_store": {"type": self.store.name, **self.store.status()},
         }
+        if self.installer is not None:
+            status["model"] = self.installer.status()
+        return status
 
     # --- talking -------------------------------------------------------------------------------------
 

@@ -152,6 +152,19 @@ class Server:
         """The model in service."""
         return send_json(request, self._agent.status())
 
+    @app.route("/healthz", methods=["GET"])
+    @rights(OPEN)
+    def healthz(self, request: Request) -> bytes:
+        """The process is alive: whoever watches it need not start it anew."""
+        return send_json(request, {"status": "ok"})
+
+    @app.route("/readyz", methods=["GET"])
+    @rights(OPEN)
+    def readyz(self, request: Request) -> bytes:
+        """Whether messages would be answered: 200 with a model in service, else 503."""
+        ready = self._agent.is_ready
+        return send_json(request, {"ready": ready}, 200 if ready else 503)
+
     @app.route("/domain", methods=["GET"])
     @rights(READY)
     def domain(self, request: Request) -> bytes:

@@ -24,6 +24,7 @@ from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.http.auth import TokenReader
 from rasa_core_api.http.site import ApiSite
 from rasa_core_api.interpreter import Interpreter
+from rasa_core_api.model_delivery import ModelDelivery, build_delivery
 from rasa_core_api.models.archives import is_archive, unpack
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.loader import load_generation
@@ -54,6 +55,7 @@ class Service:
     server: Server
     channels: list[InputChannel]
     http: OutgoingHTTP
+    delivery: ModelDelivery
     root: Root = field(init=False)
     _running: list[Any] = field(factory=list, init=False)
 
@@ -70,10 +72,12 @@ class Service:
     async def start(self) -> None:
         """Open the store and whatever else needs the running reactor. Raises `InvalidConfiguration`."""
         await self.agent.store.open()
+        self.delivery.start()
 
     async def stop(self) -> None:
         """Let the turns in flight end, then close the store and all connections."""
         self.agent.stop()
+        await self.delivery.stop()
         deadline = self.reactor.seconds() + GRACE
         while self.agent.busy and self.reactor.seconds() < deadline:
             await deferLater(self.reactor, 0.02)
@@ -127,6 +131,15 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
     )
     if endpoints.model is None:
         agent.install(load_core(settings.core, find_class))
+    delivery = build_delivery(
+        agent,
+        endpoints.model,
+        reactor=reactor,
+        environ=environ,
+        trusted_modules=trusted,
+        now=time.time,
+        new_id=new_id,
+    )
     channels = open_channels(
         settings.connector,
         settings.credentials,
@@ -153,13 +166,13 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
     )
     if endpoints.calls():
         http.prepare()
-    return Service(settings, reactor, agent, server, channels, http)
+    return Service(settings, reactor, agent, server, channels, http, delivery)
 
 
 def _refuse_unbuilt(endpoints: Endpoints) -> None:
     source = endpoints.source
-    if endpoints.model is not None:
-        raise InvalidConfiguration(f"{source}: model: pulling models from a server is not built yet", file=source)
+    if endpoints.nlu_model is not None:
+        raise InvalidConfiguration(f"{source}: nlu_model: pulling NLU models is not built yet", file=source)
     if endpoints.event_broker is not None:
         raise InvalidConfiguration(f"{source}: event_broker: event brokers are not built yet", file=source)
 

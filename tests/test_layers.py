@@ -18,14 +18,14 @@ LEVELS: dict[str, int] = {
     # 2 parts
     "http": 2, "endpoints": 2, "http_client": 2, "config": 2, "interpreter": 2, "nlu": 2, "nlg": 2, "dispatcher": 2, "actions": 2,
     "policies": 2, "legacy": 2, "models": 2, "tracker_store": 2, "broker": 2, "brokers": 2, "channels": 2,
-    "training": 2, "settings": 2, "logs": 2,
+    "training": 2, "settings": 2, "logs": 2, "trusted": 2,
     # 3 one turn
     "processor": 3, "live_trackers": 3, "reminders": 3,
     # 4 the agent
-    "agent": 4, "model_poller": 4,
+    "agent": 4, "model_poller": 4, "model_delivery": 4,
     # 5 entry points
     "server": 5, "run": 5, "train": 5, "evaluate": 5, "test": 5, "visualize": 5, "check": 5, "conversations": 5,
-    "model_server": 5, "__main__": 5, "__init__": 0,
+    "model_server": 5, "service": 5, "__main__": 5, "__init__": 0,
 }  # fmt: skip
 
 #: Entry points that live inside a part.

@@ -21,7 +21,6 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
@@ -146,6 +145,8 @@ class _ToFile(Protocol):
             self._give_up(ModelServerError(f"the archive cannot be stored: {error.strerror}"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        from twisted.web.client import ResponseDone  # who pulls no model need not pay for a client
+
         if reason.check(ResponseDone, PotentialDataLoss):
             self._finish(self._digest.hexdigest())
         else:

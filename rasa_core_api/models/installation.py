@@ -51,13 +51,27 @@ class Installer:
     `rehearse` tries a model somewhere else, `worker` runs a function in a thread; tests run both in place.
     """
 
-    workshop: Workshop
+    _open_workshop: Callable[[], Workshop]
     _rehearse: Callable[[Rehearsal], Awaitable[None]]
     _worker: Callable[..., Awaitable[Any]]
     _trusted_modules: tuple[str, ...] = ()
     _limits: Limits = DEFAULT_LIMITS
     _new_fingerprint: Callable[[], str] = field(kw_only=True)
     _line: DeferredLock = field(factory=DeferredLock, init=False)
+    _workshop: Workshop | None = field(default=None, init=False)
+
+    @property
+    def workshop(self) -> Workshop:
+        """Opened at the first use: after a daemon has forked, and only where models are delivered."""
+        if self._workshop is None:
+            self._workshop = self._open_workshop()
+        return self._workshop
+
+    def close(self) -> None:
+        """Remove everything from disk but the kept model."""
+        if self._workshop is not None:
+            self._workshop.close()
+            self._workshop = None
 
     @property
     def busy(self) -> bool:

@@ -48,7 +48,7 @@ def installer(tmp_path: Path, trials: Trials) -> Iterator[Installer]:
     shop = Workshop.open(tmp_path / "models")
     numbers = count(1)
     interval = sys.getswitchinterval()
-    yield Installer(shop, trials, inline, new_fingerprint=lambda: f"fingerprint-{next(numbers)}")
+    yield Installer(lambda: shop, trials, inline, new_fingerprint=lambda: f"fingerprint-{next(numbers)}")
     assert sys.getswitchinterval() == interval
     assert [path.name for path in shop.place("x").parent.iterdir()] == ["lock"]
     shop.close()

@@ -1,0 +1,238 @@
+"""How models reach the agent: uploaded, pulled from a model server, or kept from the last run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.web.iweb import IAgent
+
+from rasa_core_api.agent import Agent
+from rasa_core_api.constants import JSON
+from rasa_core_api.endpoints import EndpointConfig
+from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.model_poller import ModelPoller
+from rasa_core_api.models.download import Delivery, Nothing, fetch
+from rasa_core_api.models.generation import Generation
+from rasa_core_api.models.installation import Installer
+from rasa_core_api.models.pull_settings import PullSettings
+from rasa_core_api.models.rehearsal import Rehearsal, rehearse_apart
+from rasa_core_api.models.workshop import Kept, Workshop
+
+log = Logger()
+
+
+@define
+class ModelDelivery:
+    """The agent's installer, and its poller where a model server is configured.
+
+    `start` needs the running reactor. `worker` runs a function in a thread, `new_http` makes what is asked for
+    models.
+    """
+
+    agent: Agent
+    installer: Installer
+    _clock: IReactorTime
+    _now: Callable[[], float]  # seconds since the epoch
+    _worker: Callable[..., Awaitable[Any]]
+    _new_http: Callable[[], IAgent]
+    pulls: PullSettings | None = None
+    poller: ModelPoller | None = field(default=None, init=False)
+    _loaded_at: float | None = field(default=None, init=False)
+    _last_upload_error: str | None = field(default=None, init=False)
+    _starting: Deferred[None] | None = field(default=None, init=False)
+    _http: IAgent | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.agent.installer = self
+        if self.agent.is_ready:
+            self._loaded_at = self._now()
+        if self.pulls is not None:
+            self.poller = ModelPoller(
+                self._clock,
+                self._fetch,
+                self._install,
+                _remove,
+                lambda: self.agent.fingerprint,
+                lambda: self.agent.is_ready,
+                self.pulls.interval,
+                self.pulls.target.shown,
+                self._now,
+            )
+
+    # --- the model server ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Serve the kept model if there is one, and begin to pull."""
+        self._starting = Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        if self.poller is None:
+            return
+        with suppress(CancelledError):
+            await self._serve_kept()
+            self.poller.start()
+
+    async def stop(self) -> None:
+        """End pulls and installations that are under way; nothing but the kept model is left on disk."""
+        if self._starting is not None:
+            self._starting.cancel()
+            await self._starting
+        if self.poller is not None:
+            await self.poller.stop()
+        self.installer.close()
+
+    async def _serve_kept(self) -> None:
+        assert self.pulls is not None
+        shop = self.installer.workshop
+        found = await self._worker(shop.recall)
+        if found is None:
+            return
+        path, kept = found
+        try:
+            if kept.source != self.pulls.target.shown:
+                return
+            generation = await self.installer.load(
+                path,
+                kept.tag,
+                f"{kept.source} (kept)",
+                checks=self.pulls.checks,
+                sha256=kept.sha256,
+                signature=kept.signature,
+            )
+            if not self.agent.is_ready:
+                self._serve(generation)
+        except CancelledError:
+            raise
+        except RasaCoreError as error:
+            log.warn("the kept model cannot be served: {error}", error=str(error))
+            shop.forget()
+        except Exception:
+            log.failure("the kept model could not be loaded")
+        finally:
+            _unlink(path)
+
+    async def _fetch(self, fingerprint: str, unwanted: str | None) -> Delivery | Nothing:
+        assert self.pulls is not None
+        if self._http is None:
+            self._http = self._new_http()
+        place = self.installer.workshop.place("download")
+        return await fetch(self._http, self.pulls.target, fingerprint, place, self._clock, unwanted)
+
+    async def _install(self, delivery: Delivery) -> None:
+        assert self.pulls is not None
+        source = self.pulls.target.shown
+        try:
+            generation = await self.installer.load(
+                delivery.path,
+                delivery.tag,
+                source,
+                checks=self.pulls.checks,
+                sha256=delivery.sha256,
+                signature=delivery.signature,
+            )
+            self._serve(generation)
+            kept = Kept(delivery.tag, delivery.sha256, delivery.signature, source, self._now())
+            try:
+                await self._worker(self.installer.workshop.keep, delivery.path, kept)
+            except RasaCoreError as error:
+                log.warn("{error}", error=str(error))
+        finally:
+            _remove(delivery)
+
+    def _serve(self, generation: Generation) -> None:
+        self.agent.install(generation)
+        self._loaded_at = self._now()
+
+    # --- uploads -------------------------------------------------------------------------------------
+
+    async def install_archive(self, archive: Path) -> Generation:
+        """An uploaded model, for the agent. Raises `UnsupportedModel`, and `ModelBusy` for the later of two."""
+        try:
+            generation = await self.installer.install_archive(archive)
+        except RasaCoreError as error:
+            self._last_upload_error = str(error)
+            raise
+        self._last_upload_error = None
+        self._loaded_at = self._now()
+        return generation
+
+    # --- seeing it -----------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, JSON]:
+        """The `model` block of `/status`; times are seconds since the epoch, `age` is in seconds."""
+        loaded = self._loaded_at
+        status: dict[str, JSON] = {
+            "fingerprint": self.agent.fingerprint,
+            "release": None,
+            "source": None,
+            "loaded_at": loaded,
+            "age": None if loaded is None else round(max(0.0, self._now() - loaded), 3),
+            "installing": self.installer.busy,
+            "last_check": None,
+            "last_error": self._last_upload_error,
+        }
+        if self.agent.is_ready:
+            status["release"] = str(self.agent.model.release)
+            status["source"] = self.agent.model.source
+        if self.poller is not None:
+            pulled = self.poller.status()
+            status |= {**pulled, "last_error": pulled["last_error"] or self._last_upload_error}
+        return status
+
+
+def build_delivery(
+    agent: Agent,
+    endpoint: EndpointConfig | None,
+    *,
+    reactor: Any,
+    environ: Mapping[str, str],
+    trusted_modules: Sequence[str],
+    now: Callable[[], float],
+    new_id: Callable[[], str],
+) -> ModelDelivery:
+    """The delivery of a server: models are tried in processes and loaded in the reactor's threads.
+
+    Nothing is opened before `start`. Raises `InvalidConfiguration`.
+    """
+    pulls = None if endpoint is None else PullSettings.from_endpoint(endpoint, environ)
+
+    def worker(function: Callable[..., Any], *args: Any, **options: Any) -> Deferred[Any]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args, **options)
+
+    async def rehearse(task: Rehearsal) -> None:
+        await rehearse_apart(task, reactor)
+
+    installer = Installer(
+        lambda: Workshop.open(None if pulls is None else pulls.keep),
+        rehearse,
+        worker,
+        tuple(trusted_modules),
+        new_fingerprint=new_id,
+    )
+    return ModelDelivery(agent, installer, reactor, now, worker, lambda: _new_http(reactor), pulls)
+
+
+def _new_http(reactor: Any) -> IAgent:
+    from twisted.web.client import Agent as HTTPAgent
+    from twisted.web.client import HTTPConnectionPool
+
+    # one request in a minute or two: a connection kept open would only be a descriptor held
+    return HTTPAgent(reactor, connectTimeout=10.0, pool=HTTPConnectionPool(reactor, persistent=False))
+
+
+def _remove(delivery: Delivery) -> None:
+    _unlink(delivery.path)
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        os.unlink(path)

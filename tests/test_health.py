@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from treq.testing import StubTreq
+
+from rasa_core_api.server import Server
+from rasa_core_api.server_settings import ServerSettings
+from tests.fakes import Bot
+from tests.samples import domain
+
+
+def get(bot: Bot, path: str) -> tuple[int, Any]:
+    """Status and JSON of an answer, asked without a token."""
+    stub = StubTreq(Server(bot.agent, ServerSettings(auth_token="secret")).resource())
+    found: list[Any] = []
+    stub.get(f"http://bot{path}").addCallback(
+        lambda response: response.json().addCallback(lambda body: found.append((response.code, body)))
+    )
+    stub.flush()
+    status, body = found[0]
+    return status, body
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_health(ready: bool) -> None:
+    """Watchers learn without a token whether the server lives and is ready, and nothing else."""
+    bot = Bot(domain("0.11"), {})
+    if not ready:
+        bot.agent._model = None
+    assert get(bot, "/healthz") == (200, {"status": "ok"})
+    assert get(bot, "/readyz") == (200 if ready else 503, {"ready": ready})
+    assert get(bot, "/status")[0] == 401
