@@ -35,9 +35,15 @@ class Response:
 
 
 class Transport(StringTransport):
-    """A connection that can be aborted."""
+    """A connection that can be aborted, and that holds up its producer beyond `capacity` unread bytes."""
 
     aborted = False
+    capacity: int | None = None
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.capacity is not None and self.producer is not None and len(self.value()) > self.capacity:
+            self.producer.pauseProducing()
 
     def abortConnection(self) -> None:
         self.aborted = True
