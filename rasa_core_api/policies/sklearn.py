@@ -25,6 +25,9 @@ from rasa_core_api.policies.rows import Row, RowPolicy
 
 Matrix = NDArray[np.float64]
 
+#: The exponential of this is still a number.
+_LARGEST = 700.0
+
 
 class LogisticRegression:
     """A fitted classifier.
@@ -52,8 +55,7 @@ class LogisticRegression:
             both = np.concatenate([-sums, sums]) if self.classes == 2 else sums
             powers = np.exp(both - both.max())
             return np.asarray(powers / powers.sum())
-        # the identity with tanh cannot overflow
-        chances = 0.5 * np.tanh(0.5 * sums) + 0.5
+        chances = 1.0 / (1.0 + np.exp(np.minimum(-sums, _LARGEST)))
         if self.classes == 2:
             return np.array([1.0 - chances[0], chances[0]])
         return np.asarray(chances / chances.sum())

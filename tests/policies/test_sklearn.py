@@ -154,6 +154,13 @@ def test_extreme_sums() -> None:
         assert regression.probabilities(np.array([1e4, 0.0, -1e4])).sum() == pytest.approx(1.0)
 
 
+def test_no_class_is_likely() -> None:
+    """Where every class is very unlikely, their proportions still count."""
+    regression = LogisticRegression(np.ones((3, 1)), np.zeros(3), 3, False, False)
+    sums = np.array([-40.0, -41.0, -42.0])
+    assert regression.probabilities(sums) == pytest.approx(np.exp(sums) / np.exp(sums).sum())
+
+
 def test_priority(tmp_path: Path) -> None:
     """The priority of 0.14 lies in a file of its own."""
     write(tmp_path)
