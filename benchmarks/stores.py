@@ -1,0 +1,100 @@
+"""Turns a second with each store against the memory store, and how fast a long conversation is read from cold.
+
+    python benchmarks/stores.py [SECONDS] [DIRECTORY]
+
+DIRECTORY is where the database files go: it has to lie on a real disk for the figures to mean anything. Stores are
+measured alternately, 64 connections; beforehand it is said how long a write and its sync take there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import MODELS, Server, bot_server, load, table
+
+MODEL = MODELS / "rasa-core-0.11.12" / "cafe-memo"
+LIMITS = {"sqlite": 0.6}
+ROUNDS = 3
+#: Events of the conversation that is read from cold.
+LONG = 40_000
+
+
+def sync_time(directory: Path) -> float:
+    """Milliseconds that a write of 4 kB and its fdatasync take."""
+    path = directory / "sync-probe"
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
+    times = []
+    for _ in range(100):
+        os.write(descriptor, b"x" * 4096)
+        began = time.perf_counter()
+        os.fdatasync(descriptor)
+        times.append(time.perf_counter() - began)
+    os.close(descriptor)
+    path.unlink()
+    return statistics.median(times) * 1e3
+
+
+def endpoints(kind: str, directory: Path) -> str:
+    text = f"tracker_store:\n  type: {kind}\n"
+    if kind == "sqlite":
+        text += f"  path: {directory / 'conversations.db'}\n"
+    return text
+
+
+def turns(server: Server, seconds: float, prefix: str) -> float:
+    """Turns a second that were answered."""
+    began = time.monotonic()
+    count = load(server, seconds, prefix=prefix)[1]
+    return count / (time.monotonic() - began)
+
+
+def cold_read(directory: Path) -> float:
+    """Events a second at the first request for a long conversation, after a restart."""
+    settings = endpoints("sqlite", directory)
+    with bot_server(MODEL, endpoints=settings) as server:
+        for begin in range(0, LONG, 2000):
+            events = [
+                {"event": "slot", "name": "drink", "value": f"tea {begin + number}", "timestamp": 1.5e9 + number}
+                if number % 4
+                else {"event": "user", "text": "hi", "parse_data": {"intent": {"name": "greet"}, "entities": []}}
+                for number in range(2000)
+            ]
+            status, _ = server.request("POST", "/conversations/long/tracker/events?include_events=NONE", events)
+            assert status == 200, status
+    with bot_server(MODEL, endpoints=settings) as server:
+        began = time.perf_counter()
+        status, body = server.request("GET", "/conversations/long/tracker?include_events=NONE")
+        taken = time.perf_counter() - began
+        assert status == 200 and json.loads(body)["sender_id"] == "long"
+    return LONG / taken
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
+    base = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    with tempfile.TemporaryDirectory(dir=base) as scratch:
+        directory = Path(scratch)
+        rows = [("write and sync, median", f"{sync_time(directory):.2f} ms", "")]
+        rates: dict[str, list[float]] = {"memory": [], **{kind: [] for kind in LIMITS}}
+        for round_ in range(ROUNDS):
+            for kind, found in rates.items():
+                with bot_server(MODEL, endpoints=endpoints(kind, directory)) as server:
+                    turns(server, 1, f"w{round_}")
+                    found.append(turns(server, seconds, f"r{round_}"))
+        for kind, found in rates.items():
+            rows.append((f"{kind}: turns a second", f"{statistics.median(found):.0f}", ""))
+        for kind, limit in LIMITS.items():
+            ratio = statistics.median(a / b for a, b in zip(rates[kind], rates["memory"], strict=True))
+            rows.append((f"{kind}: part of memory", f"{ratio:.2f}", f"at least {limit:g}"))
+        rows.append(("sqlite: cold read, events a second", f"{cold_read(directory):.0f}", "at least 100000"))
+    table("stores", rows)
+
+
+if __name__ == "__main__":
+    main()
