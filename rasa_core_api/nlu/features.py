@@ -189,13 +189,15 @@ class CountVectors:
         return str(word).lower() if self._lowercase else str(word)
 
 
-def train_regex_features(patterns: Sequence[Mapping[str, str]], lookups: Mapping[str, Sequence[str]]) -> RegexFeatures:
-    """The featurizer for a data set: its regexes, then one pattern per lookup table (name -> elements).
+def train_regex_features(
+    patterns: Sequence[Mapping[str, str]], lookups: Sequence[tuple[str, Sequence[str]]]
+) -> RegexFeatures:
+    """The featurizer for a data set: its regexes, then one pattern per lookup table (name and elements).
 
     Raises InvalidTrainingData for a pattern that cannot be used, by its name.
     """
     features = RegexFeatures(patterns)
-    for name, elements in lookups.items():
+    for name, elements in lookups:
         features.patterns.append((name, LookupPattern(elements)))
     return features
 

@@ -224,20 +224,3 @@ class LinearIntents:
         values = self.idf[numbers] * np.array(counts)
         self._table[row] = values @ self.weights[numbers]
         return float(values @ values)
-
-
-class UntrainedIntents:
-    """Stands for a classifier that a pipeline names but that had fewer than two intents to learn.
-
-    The original answers `"intent": null` then (`null_intent`), or an intent without a name.
-    """
-
-    def __init__(self, name: str, null_intent: bool) -> None:
-        self.name = name
-        self._null_intent = null_intent
-
-    def process(self, message: Message) -> None:
-        """Rank nothing."""
-        set_ranking(message, [])
-        if self._null_intent:
-            message.intent = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from attrs import Factory, define
@@ -80,10 +81,21 @@ class NetworkComponent(Protocol):
     """A part that asks another server for entities.
 
     The model calls `start` before the local parts run and joins the answer at the part's place in the pipeline.
+    `settings` are the component's, `extractor` is the name its entities carry; a saved model holds both.
     """
 
     @property
     def name(self) -> str: ...
 
+    @property
+    def settings(self) -> Mapping[str, JSON]: ...
+
+    @property
+    def extractor(self) -> str: ...
+
     def start(self, message: Message) -> Deferred[list[dict[str, JSON]]]:
         """Send the question now; fires with the entities found, an empty list when the server fails, never fails."""
+
+
+#: Makes a network part from its settings, the name its entities carry, and the language of the model.
+Connect = Callable[["Mapping[str, JSON]", str, str], NetworkComponent]

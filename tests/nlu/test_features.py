@@ -113,7 +113,7 @@ def test_token_pattern_that_stalls() -> None:
 
 def test_regexes_and_lookups() -> None:
     """The columns are regexes, then tables; each word knows whether a pattern's first match touches it."""
-    features = train_regex_features([{"name": "zip", "pattern": "[0-9]{5}"}], {"city": ["New York", "Rome"]})
+    features = train_regex_features([{"name": "zip", "pattern": "[0-9]{5}"}], [("city", ["New York", "Rome"])])
     found = message("from 10115 to new york and 20095")
     features.process(found)
     assert found.counts == {0: 1.0, 1: 1.0} and found.width == 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rasa_core_api.nlu.data import Example
-from rasa_core_api.nlu.linear import LEGACY_FACTOR, LinearIntents, UntrainedIntents, characters_of, chunks_of, words_of
+from rasa_core_api.nlu.linear import LEGACY_FACTOR, LinearIntents, characters_of, chunks_of, words_of
 from rasa_core_api.nlu.linear_training import (
     USUAL_RIDGE,
     _features,
@@ -183,11 +183,3 @@ def test_parts_that_do_not_fit() -> None:
     for broken in (np.zeros((3, 2), np.float32), np.full((2, 2), np.nan, np.float32)):
         with pytest.raises(ValueError):
             LinearIntents({}, ["a", "b"], ["x"], ["y"], broken, two, two, 1.0)
-
-
-def test_untrained() -> None:
-    """A classifier that had nothing to learn ranks nothing; as the original's, its intent may be null."""
-    for null_intent, expected in ((True, None), (False, {"name": None, "confidence": 0.0})):
-        message = Message("hello")
-        UntrainedIntents("intent_classifier_sklearn", null_intent).process(message)
-        assert as_parse(message)["intent"] == expected and message.intent_ranking == []
