@@ -1,28 +1,46 @@
-"""Which channels are opened: by name, by class path, with their sections of the credentials file."""
+"""From names and credentials to channels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rasa_core_api.channels.callback import CallbackInput
+from twisted.logger import Logger
+
 from rasa_core_api.channels.channel import InputChannel
-from rasa_core_api.channels.rest import RestInput
 from rasa_core_api.config import read_yaml_file
 from rasa_core_api.constants import JSON
 from rasa_core_api.endpoints import OutgoingHTTP
-from rasa_core_api.exceptions import InvalidConfiguration, InvalidDomain
-from rasa_core_api.slots import ClassFinder
+from rasa_core_api.exceptions import InvalidConfiguration
 
-#: The console talks through the rest channel.
-BUILT: Mapping[str, type[InputChannel]] = {"rest": RestInput, "callback": CallbackInput, "cmdline": RestInput}
+log = Logger()
 
-#: Chat platforms that the historical server knew and this build does not.
-NOT_BUILT = frozenset(
-    {"facebook", "slack", "telegram", "mattermost", "twilio", "rasa", "botframework", "rocketchat", "socketio",
-     "webexteams"}
-)  # fmt: skip
+#: Modules and classes of the channels that are built in.
+_BUILT: Mapping[str, tuple[str, str]] = {
+    "cmdline": ("console", "CmdlineInput"),
+    "rest": ("rest", "RestInput"),
+    "callback": ("callback", "CallbackInput"),
+}
+_NOT_BUILT = frozenset(
+    {
+        "botframework",
+        "facebook",
+        "mattermost",
+        "rasa",
+        "rocketchat",
+        "slack",
+        "socketio",
+        "telegram",
+        "twilio",
+        "webexteams",
+    }
+)
+#: Channels that have no settings.
+_PLAIN = frozenset({"cmdline", "rest"})
+
+Sections = Mapping[str, "Mapping[str, JSON] | None"]
 
 
 def open_channels(
@@ -30,69 +48,89 @@ def open_channels(
     credentials: Path | None,
     *,
     environ: Mapping[str, str],
-    find_class: ClassFinder,
+    find_class: Callable[[str], type[Any]],
     http: OutgoingHTTP,
 ) -> list[InputChannel]:
-    """The channel that was asked for, or all of the credentials file, or the rest channel.
+    """The one channel `connector`, else those of the credentials file, else the console with its REST routes.
 
-    Raises `InvalidConfiguration`, naming the file and the channel.
+    `find_class` finds classes by module path where the operator trusts the module. Raises
+    `InvalidConfiguration` with file, channel and reason.
     """
-    sections = {} if credentials is None else read_credentials(credentials, environ)
+    sections: Sections = {} if credentials is None else read_credentials(credentials, environ)
+    source = "" if credentials is None else f"{credentials}: "
     if connector is not None:
-        wanted = [(connector, sections.get(connector))]
+        names = [connector]
     elif credentials is not None:
-        wanted = list(sections.items())
+        # the console brings the routes of the channel rest along
+        names = [name for name in sections if name != "rest" or "cmdline" not in sections]
     else:
-        wanted = [("rest", None)]
-    channels: dict[str, InputChannel] = {}
-    for name, section in wanted:
+        names = ["cmdline"]
+    channels: list[InputChannel] = []
+    taken: dict[str, str] = {}
+    for name in names:
         try:
-            channel = _open(name, section, find_class)
+            channel = _open(name, sections.get(name), find_class)
+            _check_prefix(channel, name, taken)
         except InvalidConfiguration as error:
-            if credentials is None or name not in sections:
-                raise
-            raise InvalidConfiguration(f"{credentials}: {name}: {error}") from error
-        if isinstance(channel, CallbackInput):
-            channel.http = http
-        prefix = channel.url_prefix()
-        if prefix in channels:
-            raise InvalidConfiguration(f"two channels want the path /webhooks/{prefix}/")
-        channels[prefix] = channel
-    return list(channels.values())
+            raise InvalidConfiguration(f"{source}{error}", channel=name) from error
+        channel.connect(http)
+        channels.append(channel)
+    return channels
 
 
-def read_credentials(path: Path, environ: Mapping[str, str]) -> dict[str, JSON]:
-    """The sections of a credentials file. Raises `InvalidConfiguration`."""
-    data = read_yaml_file(path, environ)
-    if data is None:
+def read_credentials(path: Path, environ: Mapping[str, str]) -> dict[str, Mapping[str, JSON] | None]:
+    """The settings of each channel, None where a section is empty. Raises `InvalidConfiguration`."""
+    content = read_yaml_file(path, environ)
+    if content is None:
         return {}
-    if not isinstance(data, Mapping):
-        raise InvalidConfiguration(f"{path}: a map from channels to their settings is expected")
-    for name, section in data.items():
-        if section is not None and not isinstance(section, Mapping):
-            raise InvalidConfiguration(f"{path}: {name}: a map of settings is expected")
-    return dict(data)
+    if not isinstance(content, dict):
+        raise InvalidConfiguration(f"{path}: a mapping of channels to their settings is expected", file=str(path))
+    for name, section in content.items():
+        if section is not None and not isinstance(section, dict):
+            raise InvalidConfiguration(f"{path}: {name}: a mapping of settings is expected", file=str(path))
+    return content
 
 
-def _open(name: str, section: Mapping[str, JSON] | None, find_class: ClassFinder) -> InputChannel:
-    if name in NOT_BUILT:
-        raise InvalidConfiguration(f"the channel '{name}' is not built yet; built are {', '.join(sorted(BUILT))}")
-    kind: Any = BUILT.get(name)
-    if kind is None:
-        kind = _custom(name, find_class)
-    channel: InputChannel = kind.from_credentials(section)
-    return channel
+def _open(
+    name: str, settings: Mapping[str, JSON] | None, find_class: Callable[[str], type[Any]]
+) -> InputChannel:
+    if name in _NOT_BUILT:
+        raise InvalidConfiguration(
+            f"the channel '{name}' is not built yet; there are {', '.join(_BUILT)}, and classes by module path"
+        )
+    built = _BUILT.get(name)
+    if built is not None:
+        module, attribute = built
+        kind: type[InputChannel] = getattr(import_module(f"rasa_core_api.channels.{module}"), attribute)
+        if name in _PLAIN and settings:
+            log.warn("the channel {name} has no settings; {keys} are ignored", name=name, keys=", ".join(settings))
+    else:
+        kind = _class_of(name, find_class)
+    return kind.from_credentials(settings)
 
 
-def _custom(path: str, find_class: ClassFinder) -> Any:
-    problem = (
+def _class_of(path: str, find_class: Callable[[str], type[Any]]) -> type[InputChannel]:
+    reason = "it is neither a channel that is built in nor a module path"
+    if "." in path:
+        try:
+            found = find_class(path)
+        except InvalidConfiguration as error:
+            reason = str(error)
+        else:
+            if issubclass(found, InputChannel):
+                return found
+            reason = "the class is no rasa_core_api.channels.InputChannel"
+    raise InvalidConfiguration(
         f"Failed to find input channel class for '{path}'. Unknown input channel. Check your credentials "
         "configuration to make sure the mentioned channel is not misspelled. If you are creating your own channel, "
-        "make sure it is a proper name of a class in a module."
+        f"make sure it is a proper name of a class in a module. ({reason})"
     )
-    if "." not in path:
-        raise InvalidConfiguration(problem)
-    try:
-        return find_class(path)
-    except InvalidDomain as error:
-        raise InvalidConfiguration(f"{problem} ({error})") from error
+
+
+def _check_prefix(channel: InputChannel, name: str, taken: dict[str, str]) -> None:
+    prefix = channel.url_prefix().strip("/")
+    if not prefix or not prefix.isascii() or any(part in ("", ".", "..") for part in prefix.split("/")):
+        raise InvalidConfiguration(f"the channel '{name}' has no usable URL prefix: {channel.url_prefix()!r}")
+    other = taken.setdefault(prefix, name)
+    if other != name:
+        raise InvalidConfiguration(f"the channels '{other}' and '{name}' have the same URL prefix '{prefix}'")

@@ -1,106 +1,134 @@
-"""The `rest` channel: a message in, the answers in the response, at once or as they come."""
+"""The channel `rest`: a message in, the answers out, at once or as a stream."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from klein import Klein
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
 from twisted.web.server import Request
 
-from rasa_core_api.channels.channel import InputChannel, OnNewMessage, OutputChannel
-from rasa_core_api.channels.collecting import collect
+from rasa_core_api.channels.channel import CollectingOutputChannel, InputChannel, OnNewMessage
 from rasa_core_api.concurrency import uninterrupted
 from rasa_core_api.constants import DEFAULT_SENDER_ID, JSON
 from rasa_core_api.exceptions import InvalidParameter
 from rasa_core_api.http.context import body_json, identity_of
 from rasa_core_api.http.reading import flag, query_of, sender_id_of
 from rasa_core_api.http.routing import App
-from rasa_core_api.http.sending import message_dict, send_json
+from rasa_core_api.http.sending import message_dicts, send_json
 from rasa_core_api.messages import BotMessage, UserMessage
-from rasa_core_api.releases import LATEST
 
 log = Logger()
 
-
-def read_message(body: JSON) -> tuple[str, str]:
-    """Sender id and text of a request. Raises `InvalidParameter`."""
-    if not isinstance(body, Mapping):
-        raise InvalidParameter("The body must be a JSON object.", parameter="", **{"in": "body"})
-    text = body.get("message")
-    if not isinstance(text, str):
-        raise InvalidParameter("Missing the message parameter.", parameter="message", **{"in": "body"})
-    sender = body.get("sender")
-    if sender is None or sender == "":
-        sender = DEFAULT_SENDER_ID
-    if isinstance(sender, (int, float)) and not isinstance(sender, bool):
-        sender = str(sender)
-    if not isinstance(sender, str):
-        raise InvalidParameter("The sender must be a text.", parameter="sender", **{"in": "body"})
-    return sender_id_of(sender.encode("utf-8")), text
-
-
-class QueueOutputChannel(OutputChannel):
-    """Writes each message as a line of JSON while the turn goes on."""
-
-    @classmethod
-    def name(cls) -> str:
-        return "queue"
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._open = True
-        request.notifyFinish().addBoth(self._closed)
-
-    def _closed(self, _: object) -> None:
-        self._open = False
-
-    async def send(self, recipient_id: str, response: Mapping[str, JSON]) -> None:
-        for message in collect(recipient_id, response, LATEST):
-            if self._open:
-                self._request.write((json.dumps(message.as_dict()) + "\n").encode("ascii"))
+STREAM_TYPE = [b"text/event-stream; charset=utf-8"]
 
 
 class RestInput(InputChannel):
-    """`POST /webhooks/rest/webhook` with `{"sender", "message"}`."""
+    """`POST /webhook` with `{"sender", "message"}`; `?stream=true` sends each answer when it is there."""
+
+    app = App()
+    _on_new_message: OnNewMessage
 
     @classmethod
     def name(cls) -> str:
         return "rest"
 
-    def blueprint(self, on_new_message: OnNewMessage) -> App:
-        app = App()
-        name = self.name()
-
-        @app.route("/", methods=["GET"])
-        def health(request: Request) -> bytes:
-            return send_json(request, {"status": "ok"})
-
-        @app.route("/webhook", methods=["POST"])
-        async def receive(request: Request) -> bytes | None:
-            sender_id, text = read_message(await body_json(request))
-            identity_of(request).check(sender_id)
-            if flag(query_of(request), "stream", False):
-                await self._stream(request, sender_id, text, on_new_message)
-                return None
-            message = UserMessage(text=text, sender_id=sender_id, input_channel=name)
-            answers = await uninterrupted(_as_coroutine(on_new_message, message))
-            return send_json(request, [message_dict(answer) for answer in answers])
-
+    def blueprint(self, on_new_message: OnNewMessage) -> Klein | IResource:
+        self._on_new_message = on_new_message
+        app: Klein = self.app
         return app
 
-    async def _stream(
-        self, request: Request, sender_id: str, text: str, on_new_message: OnNewMessage
-    ) -> None:
-        request.setHeader(b"Content-Type", b"text/event-stream")
+    async def sender_of(self, request: Request, body: Mapping[str, JSON]) -> str:
+        """Whose message it is. Raises `InvalidParameter`."""
+        return checked_sender(body.get("sender"))
+
+    @app.route("/", methods=["GET"])
+    def health(self, request: Request) -> bytes:
+        """That the channel is there."""
+        return send_json(request, {"status": "ok"})
+
+    @app.route("/webhook", methods=["POST"])
+    async def receive(self, request: Request) -> bytes | None:
+        """Hand the message over and answer with what the bot says."""
+        message = await self.message_of(request)
+        if flag(query_of(request), "stream"):
+            await self._stream(request, message)
+            return None
+        answers = await uninterrupted(self._on_new_message(message))
+        return send_json(request, message_dicts(answers))
+
+    async def message_of(self, request: Request, output: object = None) -> UserMessage:
+        """The user's message in a request that may send it. Raises `InvalidParameter` and `NotAuthorized`."""
+        body = await body_json(request)
+        if not isinstance(body, dict):
+            raise _bad("The body must be a JSON object with 'sender' and 'message'.", "")
+        sender_id = await self.sender_of(request, body)
+        identity_of(request).check(sender_id)
+        text = body.get("message")
+        if not isinstance(text, str):
+            raise _bad("The body must have a 'message', a text.", "message")
+        return UserMessage(text=text, sender_id=sender_id, input_channel=self.name(), output=output)
+
+    async def _stream(self, request: Request, message: UserMessage) -> None:
+        """Send each answer as a line of JSON; a failure ends the stream."""
         output = QueueOutputChannel(request)
-        message = UserMessage(text=text, sender_id=sender_id, input_channel=self.name(), output=output)
-        request.write(b"")  # the head leaves now
+        request.responseHeaders.setRawHeaders(b"Content-Type", STREAM_TYPE)
+        with_output = UserMessage(
+            text=message.text, sender_id=message.sender_id, input_channel=message.input_channel, output=output
+        )
         try:
-            await uninterrupted(_as_coroutine(on_new_message, message))
+            await uninterrupted(self._on_new_message(with_output))
+        except CancelledError:
+            raise
         except Exception:
-            log.failure("a streamed turn failed")  # the stream just ends
+            if not request.startedWriting:
+                request.responseHeaders.removeHeader(b"Content-Type")
+                raise
+            log.failure("a stream of answers ends early")
+        if not request.startedWriting:
+            request.write(b"")
 
 
-async def _as_coroutine(on_new_message: OnNewMessage, message: UserMessage) -> list[BotMessage]:
-    return await on_new_message(message)
+class QueueOutputChannel(CollectingOutputChannel):
+    """Writes messages to a response, one line of JSON each, as soon as they are said."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__()
+        self._request: Request | None = request
+        request.notifyFinish().addBoth(self._over)
+
+    @classmethod
+    def name(cls) -> str:
+        return "queue"
+
+    def _over(self, _: Failure | None) -> None:
+        self._request = None
+
+    def keep(self, messages: Sequence[BotMessage]) -> Any:
+        request = self._request
+        if request is not None:
+            lines = "".join(json.dumps(message.as_dict()) + "\n" for message in messages)
+            request.write(lines.encode("ascii"))
+
+
+def checked_sender(value: JSON) -> str:
+    """A sender id out of a body: none or an empty one is the default's. Raises `InvalidParameter`."""
+    if value is None or value == "":
+        return DEFAULT_SENDER_ID
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise _bad("The 'sender' must be a text.", "sender")
+    try:
+        return sender_id_of(value.encode("utf-8"))
+    except InvalidParameter as error:
+        raise _bad(str(error), "sender") from None
+
+
+def _bad(message: str, parameter: str) -> InvalidParameter:
+    return InvalidParameter(message, parameter=parameter, **{"in": "body"})
