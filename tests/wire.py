@@ -109,9 +109,7 @@ class Wire:
     def connect(self) -> Connection:
         return Connection(self.site, self.clock)
 
-    def begin(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> Connection:
+    def begin(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Connection:
         """Send a request; a body that is not bytes is sent as JSON."""
         raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         lines = {"Host": "bot", **(headers or {})}
@@ -123,9 +121,7 @@ class Wire:
         connection.rounds()
         return connection
 
-    def ask(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> Response:
+    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Response:
         """The response to one request, which must not wait for time to pass."""
         return self.begin(method, path, body, headers).response(method)
 

@@ -10,7 +10,6 @@ from twisted.internet.task import Clock
 from twisted.web.resource import IResource
 
 from rasa_core_api.http.site import ApiSite
-
 from tests.wire import Wire
 
 MakeWire = Callable[..., Wire]

@@ -21,7 +21,6 @@ from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.http.auth import METHODS, Access, Identity, TokenReader
 from rasa_core_api.http.errors import InvalidToken
 from rasa_core_api.http.routing import App, Route, Routes
-
 from tests.http.conftest import MakeWire
 from tests.wire import Response, Wire
 

@@ -7,7 +7,6 @@ from twisted.web.server import Request
 
 from rasa_core_api.http.cors import Origins
 from rasa_core_api.http.routing import App, Routes
-
 from tests.http.conftest import MakeWire
 from tests.wire import Wire
 

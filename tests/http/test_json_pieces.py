@@ -61,7 +61,11 @@ def test_same_errors_as_whole(value: Any, data: st.DataObject, window: int) -> N
     """What is refused as a whole is refused in pieces, and the other way round."""
     text = json.dumps(value)
     place = data.draw(st.integers(0, len(text)))
-    text = text[:place] + data.draw(st.sampled_from(["", "]", "}", ",", '"', "1", "-", "x", "NaN", "\\", "[", "{", ":"])) + text[place + 1 :]
+    text = (
+        text[:place]
+        + data.draw(st.sampled_from(["", "]", "}", ",", '"', "1", "-", "x", "NaN", "\\", "[", "{", ":"]))
+        + text[place + 1 :]
+    )
     try:
         expected: Any = decode(text.encode())
     except ValueError:

@@ -16,7 +16,6 @@ from rasa_core_api.http.mounts import Channels
 from rasa_core_api.http.reading import Bodies
 from rasa_core_api.http.routing import App
 from rasa_core_api.http.sending import send_json
-
 from tests.http.conftest import MakeWire
 from tests.http.test_auth import SECRET, now, signed, user
 from tests.wire import Wire
@@ -90,7 +89,17 @@ def test_other_resources(wire: Wire) -> None:
     assert wire.get("/webhooks/custom/v2").text == "foreign"
 
 
-@pytest.mark.parametrize("path", ["/webhooks/nobody", "/webhooks/nobody/webhook", "/webhooks/custom", "/webhooks/custom/v3/x", "/webhooks/rest/x", "/webhooks/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/webhooks/nobody",
+        "/webhooks/nobody/webhook",
+        "/webhooks/custom",
+        "/webhooks/custom/v3/x",
+        "/webhooks/rest/x",
+        "/webhooks/",
+    ],
+)
 def test_nothing_there(wire: Wire, path: str) -> None:
     """A path that no channel has is 404 in the envelope of the configured release."""
     response = wire.get(path)

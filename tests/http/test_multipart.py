@@ -18,7 +18,6 @@ from rasa_core_api.http.multipart import MAX_HEADERS, FormParser, Part, boundary
 from rasa_core_api.http.reading import Bodies
 from rasa_core_api.http.routing import App, Routes
 from rasa_core_api.http.sending import send_json
-
 from tests.http.conftest import MakeWire
 from tests.wire import Response, Wire
 
@@ -50,7 +49,9 @@ def parsed(body: bytes, size: int = 1 << 20) -> list[tuple[Part, bytes]]:
 
 
 @given(
-    st.lists(st.binary(max_size=60) | st.sampled_from([b"\r\n", b"\r\n--", b"\r\n--Xy", b"--XyZ", b"\r\n\r\n--Xy", b"-"])),
+    st.lists(
+        st.binary(max_size=60) | st.sampled_from([b"\r\n", b"\r\n--", b"\r\n--Xy", b"--XyZ", b"\r\n\r\n--Xy", b"-"])
+    ),
     st.integers(1, 70),
     st.sampled_from([b"", b"preamble\r\n", b"\r\n"]),
     st.sampled_from([b"", b"epilogue --XyZ"]),

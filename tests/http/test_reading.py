@@ -16,7 +16,6 @@ from rasa_core_api.http import reading
 from rasa_core_api.http.reading import Bodies, count, flag, number, query_of, read_json
 from rasa_core_api.http.routing import App, Routes
 from rasa_core_api.http.sending import send_json
-
 from tests.http.conftest import MakeWire
 from tests.wire import Wire
 

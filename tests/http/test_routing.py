@@ -11,7 +11,6 @@ from twisted.web.server import Request
 from rasa_core_api.exceptions import NotAuthorized, StoreUnavailable, TooManyRequests
 from rasa_core_api.http.routing import App, Refusal, Route, Routes, rights
 from rasa_core_api.http.sending import send_json
-
 from tests.conftest import LoggedFailures
 from tests.http.conftest import MakeWire
 from tests.wire import Wire

@@ -26,7 +26,6 @@ from rasa_core_api.http.sending import (
 )
 from rasa_core_api.messages import BotMessage
 from rasa_core_api.trackers import TrackerView
-
 from tests.conftest import LoggedFailures
 from tests.http.conftest import MakeWire
 from tests.wire import Connection, Wire

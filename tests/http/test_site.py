@@ -13,7 +13,6 @@ from rasa_core_api.http.reading import Bodies
 from rasa_core_api.http.routing import App, Route, Routes
 from rasa_core_api.http.sending import send_json
 from rasa_core_api.http.site import IDLE, LINGER
-
 from tests.http.conftest import MakeWire
 from tests.wire import Wire
 
