@@ -21,6 +21,7 @@ from typing import Any
 from attrs import Factory, define
 
 MAX_PROGRAM = 600  # nodes of one program
+MAX_LOOKED_AT = 20_000  # characters, for all matches in one text
 MAX_MOVES = 20_000  # remembered steps of one program; all are dropped when there are more
 
 #: The parser of the standard library: a tree of (operation, argument) pairs.
@@ -119,10 +120,32 @@ class Automaton:
 
     def search(self, text: str, position: int = 0) -> tuple[int, int] | None:
         """Where `re.search` finds the first match at or after `position`, as (start, end)."""
+        return self._search(text, position)[0]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """All matches without overlap, those that `MAX_LOOKED_AT` characters suffice to find.
+
+        Each search may have to look at the rest of the text, so all of them together could take quadratic time. After
+        an empty match the next is looked for one character on.
+        """
+        found = []
+        position = looked_at = 0
+        while position <= len(text) and looked_at <= MAX_LOOKED_AT:
+            span, stopped = self._search(text, position)
+            if span is None:
+                break
+            found.append(span)
+            looked_at += stopped - position + 1
+            position = span[1] if span[1] > span[0] else span[1] + 1
+        return found
+
+    def _search(self, text: str, position: int) -> tuple[tuple[int, int] | None, int]:
+        """The first match, and the place where it was certain."""
         before = text[position - 1] if position else ""
         state = self._state((), self._known(before), True)
         starts: list[int] = []
         best = None
+        place = position
         last = len(text) - 1
         for place in range(position, last + 2):
             if place > last:
@@ -142,7 +165,7 @@ class Automaton:
                 break
             starts = [starts[origin] for origin in origins]
             state = following
-        return best
+        return best, place
 
     # compiling: every part is built with the number of the node that follows it
 

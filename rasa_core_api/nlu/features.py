@@ -30,6 +30,9 @@ class RegexFeatures:
 
     `patterns` are mappings with `name` and `pattern`. One that cannot be used is given to `refused`, and then
     never matches, so that the columns keep their places; without `refused` the error is raised.
+
+    As rasa_nlu 0.12-0.14 did, a pattern's first match sets its column and marks the words it overlaps; with
+    `every_match`, as 0.15 did, every match marks words, and the column is set when a word is marked.
     """
 
     name = "intent_entity_featurizer_regex"
@@ -38,7 +41,10 @@ class RegexFeatures:
         self,
         patterns: Iterable[Mapping[str, str]],
         refused: Callable[[InvalidTrainingData], None] | None = None,
+        *,
+        every_match: bool = False,
     ) -> None:
+        self.every_match = every_match
         self.patterns: list[tuple[str, Pattern]] = []
         for item in patterns:
             try:
@@ -50,21 +56,23 @@ class RegexFeatures:
                 self.patterns.append((item["name"], _Nothing(item["pattern"])))
 
     def process(self, message: Message) -> None:
-        """Search every pattern once; its first match sets the column and marks the words that overlap it."""
+        """Search every pattern; of two patterns with one name the later decides what words know of it."""
         if not self.patterns:
             return
         text = message.text
         flags: list[dict[str, bool]] = [{} for _ in message.tokens]
         for column, (name, pattern) in enumerate(self.patterns, message.width):
-            span = pattern.search(text)
-            if span is None:
-                for known in flags:
-                    known[name] = False
-                continue
-            message.counts[column] = 1.0
-            start, end = span
+            if self.every_match:
+                spans = pattern.spans(text)
+            else:
+                first = pattern.search(text)
+                spans = [] if first is None else [first]
+            marked = False
             for token, known in zip(message.tokens, flags, strict=True):
-                known[name] = token.offset < end and token.end > start
+                known[name] = any(token.offset < end and token.end > start for start, end in spans)
+                marked = marked or known[name]
+            if marked if self.every_match else spans:
+                message.counts[column] = 1.0
         message.width += len(self.patterns)
         message.pattern_flags = flags
 
@@ -81,6 +89,9 @@ class _Nothing:
 
     def search(self, text: str) -> tuple[int, int] | None:
         return None
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        return []
 
 
 class CountVectors:
@@ -190,13 +201,13 @@ class CountVectors:
 
 
 def train_regex_features(
-    patterns: Sequence[Mapping[str, str]], lookups: Sequence[tuple[str, Sequence[str]]]
+    patterns: Sequence[Mapping[str, str]], lookups: Sequence[tuple[str, Sequence[str]]], *, every_match: bool = False
 ) -> RegexFeatures:
     """The featurizer for a data set: its regexes, then one pattern per lookup table (name and elements).
 
     Raises InvalidTrainingData for a pattern that cannot be used, by its name.
     """
-    features = RegexFeatures(patterns)
+    features = RegexFeatures(patterns, every_match=every_match)
     for name, elements in lookups:
         features.patterns.append((name, LookupPattern(elements)))
     return features

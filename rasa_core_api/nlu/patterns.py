@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from rasa_core_api.exceptions import InvalidTrainingData
@@ -50,6 +50,9 @@ class Pattern(Protocol):
 
     def search(self, text: str) -> tuple[int, int] | None:
         """Start and end of the first match, None where there is none."""
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Start and end of all matches, without overlap."""
 
 
 def compile_pattern(name: str, pattern: str) -> Pattern:
@@ -96,21 +99,18 @@ class RegexPattern:
             return match.span() if match else None
         return self._automaton.search(text[:MAX_SEARCHED])
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Start and end of all matches within the bounds."""
+        if len(text) <= self._limit or self._automaton is None:
+            return [match.span() for match in self._compiled.finditer(text[: self._limit])]
+        return self._automaton.spans(text[:MAX_SEARCHED])
+
     def findall(self, text: str) -> list[str]:
-        """All matches without overlap, as `re.findall` gives them (the group, if there is one)."""
+        """The texts of all matches (of the group, if there is one) within the bounds."""
         if len(text) <= self._limit or self._automaton is None or self._compiled.groups:
             found = self._compiled.findall(text[: max(self._limit, LEAST_LENGTH)])
             return [item if isinstance(item, str) else item[0] for item in found]
-        text = text[:MAX_SEARCHED]
-        words = []
-        position = 0
-        while span := self._automaton.search(text, position):
-            words.append(text[span[0] : span[1]])
-            # an empty match is followed by a search one character on, as the standard library does
-            position = span[1] if span[1] > span[0] else span[1] + 1
-            if position > len(text):
-                break
-        return words
+        return [text[start:end] for start, end in self._automaton.spans(text[:MAX_SEARCHED])]
 
 
 class LookupPattern:
@@ -136,23 +136,32 @@ class LookupPattern:
 
     def search(self, text: str) -> tuple[int, int] | None:
         """Start and end of the first match."""
-        text = text[:MAX_SEARCHED]
+        return next(self._matches(text[:MAX_SEARCHED]), None)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Start and end of all matches, without overlap."""
+        return list(self._matches(text[:MAX_SEARCHED]))
+
+    def _matches(self, text: str) -> Iterator[tuple[int, int]]:
         folded = _folded(text)
         boundary = _boundaries(text)
-        for start in range(len(text)):
-            if not boundary[start]:
-                continue
-            best = None
-            for key in (folded[start : start + 2], folded[start : start + 1]):
-                for length in self._lengths.get(key, ()):
-                    end = start + length
-                    if end <= len(text) and boundary[end]:
-                        order = self._order.get(folded[start:end])
-                        if order is not None and (best is None or order < best[0]):
-                            best = (order, end)
-            if best is not None:
-                return start, best[1]
-        return None
+        start = 0
+        while start < len(text):
+            end = self._match(folded, boundary, start) if boundary[start] else None
+            if end is not None:
+                yield start, end
+            start = end or start + 1
+
+    def _match(self, folded: str, boundary: list[bool], start: int) -> int | None:
+        best = None
+        for key in (folded[start : start + 2], folded[start : start + 1]):
+            for length in self._lengths.get(key, ()):
+                end = start + length
+                if end < len(boundary) and boundary[end]:
+                    order = self._order.get(folded[start:end])
+                    if order is not None and (best is None or order < best[0]):
+                        best = (order, end)
+        return None if best is None else best[1]
 
 
 def lookup_expression(elements: Iterable[str]) -> str:

@@ -120,6 +120,7 @@ def _part(component: Part, files: dict[str, bytes]) -> dict[str, JSON]:
     if isinstance(component, (WhitespaceTokenizer, KeywordIntents)):
         pass
     elif isinstance(component, RegexFeatures):
+        entry["every_match"] = component.every_match
         entry["regex_file"] = add("regex_featurizer", "json", _json(component.as_json()))
     elif isinstance(component, CountVectors):
         entry |= component.settings
@@ -327,7 +328,7 @@ def _load_part(directory: _Directory, entry: Mapping[str, Any], language: str, c
     if name == "intent_classifier_keyword":
         return KeywordIntents()
     if name == "intent_entity_featurizer_regex":
-        return RegexFeatures(directory.json(entry["regex_file"]))
+        return RegexFeatures(directory.json(entry["regex_file"]), every_match=entry["every_match"] is True)
     if name == "intent_featurizer_count_vectors":
         words = directory.texts(directory.json(entry["featurizer_file"]))
         return CountVectors(_settings(name, entry), {word: column for column, word in enumerate(words)})

@@ -145,6 +145,7 @@ class _Training:
             return train_regex_features(
                 self._data.sorted_regexes(),
                 [(table.name, table.elements) for table in self._data.lookups if not isinstance(table.elements, str)],
+                every_match=part.modern,
             )
         if name == "intent_featurizer_count_vectors":
             vectors = CountVectors(part.settings, {})

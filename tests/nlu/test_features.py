@@ -129,6 +129,19 @@ def test_regexes_and_lookups() -> None:
     assert other.counts == {0: 1.0, 1: 1.0}
 
 
+def test_every_match() -> None:
+    """As in 0.15, every match marks words, and a match that marks none does not count."""
+    patterns = [{"name": "zip", "pattern": "[0-9]{5}"}, {"name": "mark", "pattern": "!+"}]
+    found = message("from 10115 to 20095 !!!")
+    RegexFeatures(patterns, every_match=True).process(found)
+    assert found.counts == {0: 1.0} and found.width == 2
+    assert [flags["zip"] for flags in found.pattern_flags] == [False, True, False, True]
+    features = train_regex_features([], [("city", ["Rome"])], every_match=True)
+    found = message("rome or Rome")
+    features.process(found)
+    assert [flags["city"] for flags in found.pattern_flags] == [True, False, True]
+
+
 def test_blocks_follow_each_other() -> None:
     """A second featurizer appends its columns behind the first one's."""
     found = message("rome rome")

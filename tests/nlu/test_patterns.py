@@ -81,6 +81,24 @@ def test_findall(text: str) -> None:
         assert RegexPattern("p", pattern).findall(text) == re.findall(pattern, text)
 
 
+@given(st.text(alphabet="ab1 'é", max_size=600))
+def test_all_matches(text: str) -> None:
+    """All matches stand where the standard library finds them, whichever engine looks."""
+    for pattern in (r"\w+(?:'\w+)*", r"(?:a+b?)+", r"1|ab"):
+        expected = [match.span() for match in re.finditer(pattern, text)]
+        assert RegexPattern("p", pattern).spans(text) == expected
+    expected = [match.span() for match in re.finditer(lookup_expression(["ab", "1", "a b"]), text)]
+    assert LookupPattern(["ab", "1", "a b"]).spans(text) == expected
+
+
+def test_all_matches_are_bounded() -> None:
+    """An expression that looks at the whole text for each match stops after enough of them."""
+    pattern = RegexPattern("p", r"a(?:.*)*b|a")
+    start = time.process_time()
+    assert len(pattern.spans("a" * 2000)) < 2000
+    assert time.process_time() - start < 1.0
+
+
 WORDS = st.text(alphabet="aAbßıſİ$ _-", min_size=1, max_size=4)
 
 
