@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from rasa_core_api.constants import JSON
 from rasa_core_api.endpoints import EndpointConfig, OutgoingFailed, OutgoingHTTP
 from rasa_core_api.jsontext import decode
-from rasa_core_api.nlu.message import Message, NetworkComponent
+from rasa_core_api.nlu.message import Connect, Message, NetworkComponent
 from rasa_core_api.nlu.outage import Outage
 
 log = Logger()
@@ -24,9 +24,6 @@ PAUSE = 10.0  # seconds
 MAX_TEXT = 10_000  # characters that are asked about
 MAX_ANSWER = 1 << 20  # bytes
 URL_VARIABLE = "RASA_DUCKLING_HTTP_URL"  # environment variable that replaces the URL of every model
-
-#: Makes a part that asks another server, from settings, the name that its entities carry, and the model's language.
-Connect = Callable[[Mapping[str, JSON], str, str], NetworkComponent]
 
 
 class DucklingEntities:

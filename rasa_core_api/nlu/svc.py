@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import field, frozen
+from attrs import frozen
 
 from rasa_core_api.nlu.message import RANKING_LENGTH, Message, set_ranking
 
@@ -42,7 +42,7 @@ class SupportVectors:
     degree: int
     vectors: Array
     coefficients: Array
-    per_class: Sequence[int] = field(converter=tuple)
+    per_class: tuple[int, ...]
     intercepts: Array
     slopes: Array
     offsets: Array

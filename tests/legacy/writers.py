@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -123,3 +124,25 @@ def crfsuite(
     size = 48 + sum(len(part) for part in parts)
     head = struct.pack("<4sI4sI8I", b"lCRF", size, b"FOMC", 100, 0, len(labels), len(attributes), *places)
     return head + b"".join(parts)
+
+
+class Made:
+    """An object of a class that does not exist here: its pickle names the class and holds the attributes."""
+
+    def __init__(self, path: str, attributes: Mapping[str, object]) -> None:
+        self.path = path
+        self.attributes = attributes
+
+
+def pickled(value: object) -> bytes:
+    """A pickle of protocol 2; mappings and `Made` objects may hold `Made` objects."""
+    return b"\x80\x02" + _opcodes(value) + b"."
+
+
+def _opcodes(value: object) -> bytes:
+    if isinstance(value, Made):
+        module, _, name = value.path.rpartition(".")
+        return f"c{module}\n{name}\n)".encode() + b"\x81" + _opcodes(value.attributes) + b"b"
+    if isinstance(value, Mapping):
+        return b"}" + b"".join(_opcodes(key) + _opcodes(item) + b"s" for key, item in value.items())
+    return pickle.dumps(value, 2)[2:-1]
