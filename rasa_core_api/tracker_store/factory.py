@@ -67,11 +67,26 @@ def _sqlite(options: Settings, reactor: Any, stored: StoredEvents) -> TrackerSto
     return SqliteStore(Path(path), reactor, stored, f"{WHERE}.path")
 
 
+def _redis(options: Settings, reactor: Any, stored: StoredEvents) -> TrackerStore:
+    from rasa_core_api.tracker_store.redis import RedisStore
+
+    return RedisStore(
+        reactor,
+        stored,
+        host=options.text("url", None) or "localhost",
+        port=options.whole("port", 6379, 1),
+        db=options.whole("db", 0, 0),
+        password=options.text("password", None),
+        lifetime=options.whole("record_exp", 0, 0),
+    )
+
+
 _TYPES: Mapping[str, Callable[[Settings, Any, StoredEvents], TrackerStore]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "redis": _redis,
 }
-_NOT_BUILT = frozenset({"postgres", "redis", "mongod"})
+_NOT_BUILT = frozenset({"postgres", "mongod"})
 
 
 def _built() -> str:

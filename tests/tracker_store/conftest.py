@@ -1,32 +1,77 @@
-"""Every store there is, one after another."""
+"""Every store there is, one after another; servers are started once, where their programs exist."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet import reactor
 
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.memory import MemoryStore
+from rasa_core_api.tracker_store.redis import RedisStore
 from rasa_core_api.tracker_store.sqlite import SqliteStore
 
+from .servers import has_redis, redis_server
 from .stores import stored_events, wait
 
-KINDS = ["memory", "sqlite"]
+KINDS = ["memory", "sqlite", "redis"]
 
 
-def make(kind: str, directory: Path) -> TrackerStore:
-    if kind == "memory":
-        return MemoryStore(reactor)
-    return SqliteStore(directory / "conversations.db", reactor, stored_events())
+class Servers:
+    """Databases that are started when they are first needed."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._running: dict[str, Any] = {}
+
+    def _get(self, kind: str, present: bool, start: Callable[[], Any]) -> Any:
+        if not present:
+            pytest.skip(f"the program of {kind} is not installed")
+        if kind not in self._running:
+            self._running[kind] = self._stack.enter_context(start())
+        return self._running[kind]
+
+    def redis_port(self) -> int:
+        port: int = self._get("redis", has_redis(), redis_server)
+        return port
+
+    def make(self, kind: str, directory: Path) -> TrackerStore:
+        """A store that is not open yet. `erase` empties it."""
+        if kind == "memory":
+            return MemoryStore(reactor)
+        if kind == "sqlite":
+            return SqliteStore(directory / "conversations.db", reactor, stored_events())
+        return RedisStore(reactor, stored_events(), "127.0.0.1", self.redis_port())
+
+    def erase(self, store: TrackerStore) -> None:
+        """Empty an open store of a server that is shared by the tests."""
+        if isinstance(store, RedisStore):
+
+            async def flush() -> None:
+                await store._connection.flushdb()
+
+            wait(flush())
+
+    def stop(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    running = Servers()
+    yield running
+    running.stop()
 
 
 @pytest.fixture(params=KINDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TrackerStore]:
+def store(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[TrackerStore]:
     """An open and empty store."""
-    made = make(request.param, tmp_path)
+    made = servers.make(request.param, tmp_path)
     wait(made.open())
+    servers.erase(made)
     yield made
     wait(made.close())

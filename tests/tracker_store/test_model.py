@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from rasa_core_api.exceptions import StoreConflict
 
-from .conftest import KINDS, make
+from .conftest import KINDS, Servers
 from .stores import slots, texts, wait
 
 names = st.sampled_from(["a", "b", "c"])
@@ -25,12 +25,14 @@ class Conversations(RuleBasedStateMachine):
     """A store beside a dictionary of lists."""
 
     kind = "memory"
+    servers: Servers
 
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
-        self.store = make(self.kind, self.directory)
+        self.store = self.servers.make(self.kind, self.directory)
         wait(self.store.open())
+        self.servers.erase(self.store)
         self.model: dict[str, tuple[int, list[Any]]] = {}
 
     def teardown(self) -> None:
@@ -70,7 +72,7 @@ class Conversations(RuleBasedStateMachine):
     def reopen(self) -> None:
         if self.kind != "memory":
             wait(self.store.close())
-            self.store = make(self.kind, self.directory)
+            self.store = self.servers.make(self.kind, self.directory)
             wait(self.store.open())
 
     @rule(name=names, after=st.integers(0, 12), limit=st.one_of(st.none(), st.integers(0, 6)))
@@ -90,9 +92,9 @@ class Conversations(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_like_a_dictionary_of_lists(kind: str) -> None:
+def test_like_a_dictionary_of_lists(kind: str, servers: Servers) -> None:
     """A store does what a dictionary of lists would do."""
-    machine = type(f"Conversations_{kind}", (Conversations,), {"kind": kind})
+    machine = type(f"Conversations_{kind}", (Conversations,), {"kind": kind, "servers": servers})
     run_state_machine_as_test(
         machine,
         settings=settings(

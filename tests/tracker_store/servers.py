@@ -1,0 +1,114 @@
+"""Database servers of the tests' own: started on a free port where the programs exist, stopped at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until(answers: Callable[[], bool], child: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 20
+    while not answers():
+        assert child.poll() is None and time.monotonic() < deadline, "the database server did not start"
+        time.sleep(0.01)
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def _stop(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    child.send_signal(how)
+    try:
+        child.wait(10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def has_redis() -> bool:
+    return shutil.which("redis-server") is not None
+
+
+@contextmanager
+def redis_server(directory: Path | None = None) -> Iterator[int]:
+    """The port of a Redis that syncs every command."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as scratch:
+        child = subprocess.Popen(
+            ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory or scratch),
+             "--appendonly", "yes", "--appendfsync", "always", "--save", ""],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            _wait_until(lambda: _accepts(port), child)
+            yield port
+        finally:
+            _stop(child, signal.SIGTERM)
+
+
+def _postgres_programs() -> Path | None:
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+
+
+def _other_user() -> list[str]:
+    """PostgreSQL refuses to run as root: then as whom, if there is anybody."""
+    if os.geteuid() != 0:
+        return []
+    runuser = shutil.which("runuser")
+    known = Path("/etc/passwd").read_text().split("\n")
+    if runuser and any(line.startswith("postgres:") for line in known):
+        return [runuser, "-u", "postgres", "--"]
+    return ["no user"]
+
+
+def has_postgres() -> bool:
+    return _postgres_programs() is not None and _other_user() != ["no user"]
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL with its own settings."""
+    programs, become = _postgres_programs(), _other_user()
+    assert programs is not None
+    port = free_port()
+    with tempfile.TemporaryDirectory() as scratch:
+        if become:
+            shutil.chown(scratch, "postgres")
+        data = Path(scratch) / "data"
+        subprocess.run(
+            [*become, str(programs / "initdb"), "-D", str(data), "-U", "tests", "-A", "trust", "-E", "UTF8",
+             "--locale=C", "--no-sync"],
+            check=True, stdout=subprocess.DEVNULL, cwd=scratch,
+        )  # fmt: skip
+        child = subprocess.Popen(
+            [*become, str(programs / "postgres"), "-D", str(data), "-p", str(port), "-k", scratch, "-h", "127.0.0.1"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=scratch,
+        )  # fmt: skip
+        try:
+            _wait_until(lambda: _accepts(port), child)
+            yield f"postgresql://tests@127.0.0.1:{port}/postgres"
+        finally:
+            if become:  # the child is runuser: it passes SIGTERM on, and waits
+                _stop(child, signal.SIGTERM)
+            else:
+                _stop(child, signal.SIGINT)

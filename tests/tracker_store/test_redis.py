@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from rasa_core_api.exceptions import StoreUnavailable
+from rasa_core_api.tracker_store import redis
+from rasa_core_api.tracker_store.redis import RedisStore
+
+from .conftest import Servers
+from .servers import free_port, has_redis, redis_server
+from .stores import slots, stored_events, texts, wait
+
+
+def opened(port: int, **options: int) -> RedisStore:
+    store = RedisStore(reactor, stored_events(), "127.0.0.1", port, **options)
+    wait(store.open())
+    return store
+
+
+def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing listens the store says so within its time limit."""
+    pytest.importorskip("txredisapi")
+    monkeypatch.setattr(redis, "TIME_LIMIT", 0.2)
+    with pytest.raises(StoreUnavailable):
+        opened(free_port())
+
+
+def test_server_goes_away(tmp_path: Path) -> None:
+    """While the server is gone appends are refused at once; all that was acknowledged is there when it is back."""
+    if not has_redis():
+        pytest.skip("redis-server is not installed")
+    with redis_server(tmp_path) as port:
+        store = opened(port)
+        assert wait(store.append("a", 0, slots(1, 2))) == 2
+        assert store.status()["warnings"] == []
+    with pytest.raises(StoreUnavailable):
+        wait(store.append("a", 2, slots(3)))
+    wait(store.close())
+    with redis_server(tmp_path) as port:
+        store = opened(port)
+        tail = wait(store.read("a"))
+        assert tail is not None and texts(tail.events) == texts(slots(1, 2))
+        wait(store.close())
+
+
+def test_lifetime(servers: Servers) -> None:
+    """With `record_exp` a conversation that is not written to disappears, from the list too."""
+    store = opened(servers.redis_port(), lifetime=1)
+    servers.erase(store)
+    other = opened(servers.redis_port())
+    wait(store.append("a", 0, slots(1)))
+    wait(other.append("b", 0, slots(1)))
+
+    async def gone() -> None:
+        while await store.read("a") is not None:
+            pause: Deferred[None] = deferLater(reactor, 0.05)
+            await pause
+
+    wait(gone())
+    assert wait(store.sender_ids()) == ["b"]
+    assert wait(store.append("a", 0, slots(2))) == 1
+    wait(store.close())
+    wait(other.close())
+
+
+def test_two_processes(servers: Servers) -> None:
+    """What one process appends the other one reads; only one of two writers at the same end is let in."""
+    first, second = opened(servers.redis_port()), opened(servers.redis_port())
+    servers.erase(first)
+    assert first.shared
+    assert wait(first.append("a", 0, slots(*range(2500)))) == 2500
+    tail = wait(second.read("a", 10))
+    assert tail is not None and texts(tail.events) == texts(slots(*range(10, 2500)))
+    wait(first.close())
+    wait(second.close())
