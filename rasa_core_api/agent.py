@@ -170,9 +170,7 @@ class Agent:
             generator = CallbackGenerator(self.endpoints.nlg, self.http, self.slices)
         else:
             generator = TemplateGenerator(domain.templates, domain.release, self.choose)
-        server = ActionServer(
-            self.endpoints.action_endpoint, self.http, self.event_reader, self.slices, self.version
-        )
+        server = ActionServer(self.endpoints.action_endpoint, self.http, self.event_reader, self.slices, self.version)
         fingerprints = generation.metadata.get("action_fingerprints")
         return Model(
             domain=domain,
@@ -243,9 +241,7 @@ class Agent:
     async def _current(self, sender_id: str) -> Tracker:
         """The tracker, stored when it is new; the caller holds its place in line."""
         if self._model is None:
-            raise NoDomain(
-                "Could not retrieve tracker. Most likely because there is no domain set on the agent."
-            )
+            raise NoDomain("Could not retrieve tracker. Most likely because there is no domain set on the agent.")
         tracker, stored = await self._trackers.current(sender_id, self._model.domain)
         await self._store_new(tracker, stored)
         return tracker
@@ -305,9 +301,7 @@ class Agent:
             self._trackers.keep(tracker)
             return tracker.view(verbosity)
 
-    async def _read_events(
-        self, items: AsyncIterator[JSON] | Iterable[JSON], skip: bool
-    ) -> tuple[list[Event], int]:
+    async def _read_events(self, items: AsyncIterator[JSON] | Iterable[JSON], skip: bool) -> tuple[list[Event], int]:
         """Events, and how many entries were accepted without being one."""
         events: list[Event] = []
         ignored = 0
@@ -360,9 +354,7 @@ class Agent:
                 raise
             return turn.tracker.view(verbosity), turn.answers
 
-    async def predict(
-        self, sender_id: str, verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART
-    ) -> Scored:
+    async def predict(self, sender_id: str, verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART) -> Scored:
         """What the bot would do next; a follow-up action is used for this answer only."""
         model = self.model
         async with self._lines.of(sender_id):
@@ -396,9 +388,7 @@ class Agent:
         try:
             events, _ = await self._read_events(items, skip)
         except InvalidEvent as error:
-            raise InvalidParameter(
-                f"Supplied events are not valid. {error}", parameter="", **{"in": "body"}
-            ) from error
+            raise InvalidParameter(f"Supplied events are not valid. {error}", parameter="", **{"in": "body"}) from error
         tracker = Tracker(DEFAULT_SENDER_ID, model.domain)
         await replay(tracker, events, self.slices)
         return _scored(self._predicted(model, tracker), tracker, verbosity)
@@ -443,9 +433,7 @@ class Agent:
                 turn.tracker.release_followup()
             return NextAction(action, PAUSED if action is None else None, turn.tracker.view(EventVerbosity.NONE))
 
-    async def continue_old(
-        self, sender_id: str, executed_action: str | None, items: Iterable[JSON]
-    ) -> NextAction:
+    async def continue_old(self, sender_id: str, executed_action: str | None, items: Iterable[JSON]) -> NextAction:
         """Log what the caller ran and predict the next action. Raises `UnknownAction`, `InvalidParameter`."""
         model = self.model
         if executed_action is not None:
@@ -488,17 +476,13 @@ class Agent:
 
     # --- learning ------------------------------------------------------------------------------------
 
-    async def finetune(
-        self, items: AsyncIterator[JSON] | Iterable[JSON], epochs: int, batch_size: int
-    ) -> None:
+    async def finetune(self, items: AsyncIterator[JSON] | Iterable[JSON], epochs: int, batch_size: int) -> None:
         """Learn from a correct conversation; only possible where the model was trained in this process."""
         self.model  # noqa: B018
         try:
             await self._read_events(items, skip=True)
         except InvalidEvent as error:
-            raise InvalidParameter(
-                f"Supplied events are not valid. {error}", parameter="", **{"in": "body"}
-            ) from error
+            raise InvalidParameter(f"Supplied events are not valid. {error}", parameter="", **{"in": "body"}) from error
         raise TrainingFailed(
             "Server failure. Error: this model was loaded, not trained here, so it holds no stories to learn with"
         )
@@ -527,7 +511,10 @@ class Agent:
 def _scored(predicted: Predicted, tracker: Tracker, verbosity: EventVerbosity) -> Scored:
     scores = predicted.scores(tracker.domain)
     return Scored(
-        [(name, score if score == score else 0.0) for name, score in zip(tracker.domain.action_names, scores, strict=True)],
+        [
+            (name, score if score == score else 0.0)
+            for name, score in zip(tracker.domain.action_names, scores, strict=True)
+        ],
         predicted.policy,
         predicted.confidence,
         tracker.view(verbosity),

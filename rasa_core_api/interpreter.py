@@ -26,6 +26,7 @@ class Interpreter(ABC):
 
     async def stop(self) -> None:
         """Give up what the interpreter holds."""
+        return None
 
 
 class RegexInterpreter(Interpreter):

@@ -185,9 +185,7 @@ class Processor:
         if parse_data is None:
             parse_data = await self.parse(turn.model, text or "", message.message_id)
         tracker.update(
-            UserUttered(
-                text=text, parse_data=parse_data, input_channel=message.input_channel, timestamp=self.now()
-            )
+            UserUttered(text=text, parse_data=parse_data, input_channel=message.input_channel, timestamp=self.now())
         )
         entities = parse_data.get("entities")
         if entities:
@@ -270,9 +268,7 @@ class Processor:
         release = model.release
         if release.bot_events_first:
             self._log_said(turn)
-        tracker.update(
-            ActionExecuted(action_name=name, policy=policy, confidence=confidence, timestamp=self.now())
-        )
+        tracker.update(ActionExecuted(action_name=name, policy=policy, confidence=confidence, timestamp=self.now()))
         if events:
             self._warn_of_slots(model, tracker, name, events)
         for event in self.retimed(events) if release.retimes_action_events else events:

@@ -64,7 +64,9 @@ class Reminders:
             earlier.cancel()
         delay = due_at(reminder) - self._now()
         if delay < -GRACE:
-            log.warn("a reminder for {action} is {late:.0f} s late and dropped", action=reminder.action_name, late=-delay)
+            log.warn(
+                "a reminder for {action} is {late:.0f} s late and dropped", action=reminder.action_name, late=-delay
+            )
             return
         self._calls[key] = self._clock.callLater(max(0.0, delay), self._due, key, reminder, channel)
 

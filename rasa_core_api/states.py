@@ -77,8 +77,20 @@ class StateNode:
     key of its own; what is kept stays when the state is forgotten.
     """
 
-    __slots__ = ("_cache", "_entries", "_text", "action", "domain", "form", "form_index", "heard", "kept", "position",
-                 "previous", "slots")
+    __slots__ = (
+        "_cache",
+        "_entries",
+        "_text",
+        "action",
+        "domain",
+        "form",
+        "form_index",
+        "heard",
+        "kept",
+        "position",
+        "previous",
+        "slots",
+    )
 
     def __init__(
         self,

@@ -19,8 +19,8 @@ from rasa_core_api.events import (
     FormValidation,
     Restarted,
     SlotSet,
-    UserUttered,
     UserUtteranceReverted,
+    UserUttered,
 )
 
 EMPTY = {"intent": {}, "entities": [], "text": None}

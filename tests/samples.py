@@ -21,8 +21,8 @@ from rasa_core_api.events import (
     FormValidation,
     Restarted,
     SlotSet,
-    UserUttered,
     UserUtteranceReverted,
+    UserUttered,
 )
 from rasa_core_api.releases import BY_NAME
 

@@ -19,7 +19,6 @@ from rasa_core_api.exceptions import (
 )
 from rasa_core_api.messages import UserMessage
 from rasa_core_api.trackers import EventVerbosity
-
 from tests.fakes import Bot, FakeHTTP
 from tests.samples import domain
 
@@ -69,7 +68,11 @@ def test_appending(bot: Bot) -> None:
 
 @pytest.mark.parametrize(
     ("items", "error"),
-    [([{"event": "slot", "name": "city"}, {"event": "nonsense"}], UnknownEvent), ([{}, {}], InvalidParameter), ([], InvalidParameter)],
+    [
+        ([{"event": "slot", "name": "city"}, {"event": "nonsense"}], UnknownEvent),
+        ([{}, {}], InvalidParameter),
+        ([], InvalidParameter),
+    ],
 )
 def test_appending_is_all_or_nothing(bot: Bot, items: list[Any], error: type[Exception]) -> None:
     """Where one event is wrong, or none is there, nothing is stored, not even a conversation."""
@@ -132,7 +135,10 @@ def test_predicting_an_impossible_followup_says_why(bot: Bot) -> None:
 
 def test_predicting_for_events_stores_nothing(bot: Bot) -> None:
     """A prediction for a list of events leaves no conversation behind."""
-    events = [{"event": "action", "name": "action_listen"}, {"event": "user", "text": "hi", "parse_data": {"intent": {"name": "greet"}}}]
+    events = [
+        {"event": "action", "name": "action_listen"},
+        {"event": "user", "text": "hi", "parse_data": {"intent": {"name": "greet"}}},
+    ]
     scored = bot.wait(bot.agent.predict_events(events))
     assert scored.view.state["sender_id"] == "default"
     assert max(scored.scores, key=lambda score: score[1])[0] == "utter_hi"
@@ -153,7 +159,9 @@ def test_old_protocol(bot: Bot) -> None:
     """Clients of 0.8 to 0.10 run the actions themselves."""
     first = bot.wait(bot.agent.parse_old("u", "/greet"))
     assert (first.action, first.info, first.view.events) == ("utter_hi", None, None)
-    second = bot.wait(bot.agent.continue_old("u", "utter_hi", [{"event": "slot", "name": "city", "value": "x", "timestamp": 5}]))
+    second = bot.wait(
+        bot.agent.continue_old("u", "utter_hi", [{"event": "slot", "name": "city", "value": "x", "timestamp": 5}])
+    )
     assert second.action == "action_listen"
     assert bot.kinds() == ["action action_listen", "user", "action utter_hi", "slot city", "action action_listen"]
     assert bot.log()[3]["timestamp"] == 1_000_000.0

@@ -9,7 +9,6 @@ import pytest
 from rasa_core_api.domain import Domain
 from rasa_core_api.exceptions import InvalidDomain, UnknownAction
 from rasa_core_api.releases import BY_NAME
-
 from tests.samples import SPECIFICATION, domain
 
 EXAMPLE: dict[str, Any] = {

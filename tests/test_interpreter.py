@@ -65,7 +65,13 @@ def test_bad_entities_are_left_out(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "release", "shown"),
-    [("greet", "0.11", "greet"), ("greet", "0.12", "/greet"), ("_greet", "0.12", "_greet"), ("_greet", "0.13", "/_greet"), ("", "0.14", "/")],
+    [
+        ("greet", "0.11", "greet"),
+        ("greet", "0.12", "/greet"),
+        ("_greet", "0.12", "_greet"),
+        ("_greet", "0.13", "/_greet"),
+        ("", "0.14", "/"),
+    ],
 )
 def test_shown_text(text: str, release: str, shown: str) -> None:
     """From 0.12 on the parse data of a message without prefix shows one."""

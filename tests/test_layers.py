@@ -16,7 +16,8 @@ LEVELS: dict[str, int] = {
     # 1 dialogue state
     "domain": 1, "states": 1, "trackers": 1, "featurizers": 1, "encoding": 1,
     # 2 parts
-    "http": 2, "endpoints": 2, "http_client": 2, "config": 2, "interpreter": 2, "nlu": 2, "nlg": 2, "dispatcher": 2, "actions": 2,
+    "http": 2, "endpoints": 2, "http_client": 2, "config": 2, "interpreter": 2, "nlu": 2, "nlg": 2,
+    "dispatcher": 2, "actions": 2,
     "policies": 2, "legacy": 2, "models": 2, "tracker_store": 2, "broker": 2, "brokers": 2, "channels": 2,
     "training": 2, "settings": 2, "logs": 2, "trusted": 2,
     # 3 one turn
@@ -93,5 +94,7 @@ def test_nothing_from_outside_is_executed(path: Path) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in {"eval", "exec"}, f"{name_of(path)} calls {node.func.id}"
-    unpicklers = {module for module in imports(path) if module.split(".")[0] in {"pickle", "cPickle", "dill", "shelve", "marshal"}}
+    unpicklers = {
+        module for module in imports(path) if module.split(".")[0] in {"pickle", "cPickle", "dill", "shelve", "marshal"}
+    }
     assert not unpicklers, f"{name_of(path)} imports {unpicklers}"

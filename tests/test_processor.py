@@ -11,7 +11,6 @@ from rasa_core_api.endpoints import EndpointConfig, Endpoints, OutgoingFailed
 from rasa_core_api.exceptions import StoreUnavailable, UnknownAction
 from rasa_core_api.messages import UserMessage
 from rasa_core_api.tracker_store.memory import MemoryStore
-
 from tests.fakes import Bot, FakeHTTP
 from tests.samples import domain
 
@@ -21,9 +20,7 @@ SCRIPT = {"greet": ["utter_hi"], "bye": ["utter_bye"], "inform": ["action_search
 
 
 def bot_with(answer: Any, release: str = "0.11", **settings: Any) -> Bot:
-    return Bot(
-        domain(release), SCRIPT, http=FakeHTTP({ACTIONS: answer}), endpoints=ENDPOINTS, **settings
-    )
+    return Bot(domain(release), SCRIPT, http=FakeHTTP({ACTIONS: answer}), endpoints=ENDPOINTS, **settings)
 
 
 def test_a_turn() -> None:
@@ -249,5 +246,3 @@ def test_what_is_pushed_leaves_after_it_is_stored() -> None:
     assert channel.sent == [("found", 4), ("hello None", 6)]
     assert bot.log()[1]["text"] == "/inform"
     assert bot.log()[1]["input_channel"] == "recorder"
-
-

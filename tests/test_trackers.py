@@ -18,7 +18,6 @@ from rasa_core_api.events import (
 )
 from rasa_core_api.exceptions import UnknownVerbosity
 from rasa_core_api.trackers import EventVerbosity, Tracker
-
 from tests import naive
 from tests.samples import FORMLESS_LOGS, LOGS, action, domain, user
 

@@ -22,8 +22,8 @@ from rasa_core_api.events import (
     Form,
     Restarted,
     SlotSet,
-    UserUttered,
     UserUtteranceReverted,
+    UserUttered,
 )
 
 

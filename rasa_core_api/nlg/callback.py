@@ -37,7 +37,9 @@ class CallbackGenerator(ResponseGenerator):
         try:
             response = decode(answer.body)
         except ValueError as error:
-            raise ResponseFailed(f"the response generation server did not answer JSON for {template!r}: {error}") from None
+            raise ResponseFailed(
+                f"the response generation server did not answer JSON for {template!r}: {error}"
+            ) from None
         if response is None or response == "":
             return None
         return checked_response(response, template)
@@ -47,7 +49,7 @@ def checked_response(response: JSON, template: str) -> Response:
     """The response, where its members have the types that channels rely on. Raises `ResponseFailed`."""
 
     def objects(value: JSON) -> bool:
-        return value is None or isinstance(value, list) and all(isinstance(item, dict) for item in value)
+        return value is None or (isinstance(value, list) and all(isinstance(item, dict) for item in value))
 
     if not isinstance(response, dict):
         raise ResponseFailed(f"the answer for {template!r} is no JSON object")

@@ -12,7 +12,6 @@ from rasa_core_api.events import EVENT_TYPES, ActionExecuted, Event, ReminderSch
 from rasa_core_api.events.reading import EventReader, parse_date_time
 from rasa_core_api.exceptions import InvalidEvent, UnknownEvent
 from rasa_core_api.jsontext import decode
-
 from tests.samples import EVENTS
 
 READER = EventReader(lambda: 7.0, lambda: "id-1")
@@ -137,7 +136,10 @@ def test_every_type_can_be_read() -> None:
         ("2018-09-03T11:41Z", datetime(2018, 9, 3, 11, 41, tzinfo=timezone.utc)),
         ("20180903T114110", datetime(2018, 9, 3, 11, 41, 10)),
         ("2018-09-03", datetime(2018, 9, 3)),
-        ("2018-09-03T11:41:10.5-0330", datetime(2018, 9, 3, 11, 41, 10, 500000, timezone(-timedelta(hours=3, minutes=30)))),
+        (
+            "2018-09-03T11:41:10.5-0330",
+            datetime(2018, 9, 3, 11, 41, 10, 500000, timezone(-timedelta(hours=3, minutes=30))),
+        ),
     ],
 )
 def test_times(text: str, expected: datetime) -> None:

@@ -11,10 +11,16 @@ from rasa_core_api.events import SlotSet
 from rasa_core_api.nlg import Response
 from rasa_core_api.nlg.templates import TemplateGenerator, fill
 from rasa_core_api.trackers import Tracker
-
 from tests.samples import domain
 
-VARIABLES: dict[str, Any] = {"city": "rome", "n": 3.5, "none": None, "list": ["a", "b"], "map": {"k": "v"}, "a.b": "dot"}
+VARIABLES: dict[str, Any] = {
+    "city": "rome",
+    "n": 3.5,
+    "none": None,
+    "list": ["a", "b"],
+    "map": {"k": "v"},
+    "a.b": "dot",
+}
 
 
 @pytest.mark.parametrize(

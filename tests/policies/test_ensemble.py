@@ -16,7 +16,6 @@ from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.policies.ensemble import Ensemble, normalise
 from rasa_core_api.policies.policy import Dense, LoadContext, OneHot, Policy, Scores
 from rasa_core_api.trackers import Tracker
-
 from tests.samples import action, domain, user
 
 
@@ -76,8 +75,10 @@ def test_a_costly_policy_that_cannot_win_is_not_asked() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.dictionaries(st.sampled_from(["utter_hi", "utter_bye", "action_listen"]), st.floats(0, 1), max_size=3),
-                  st.booleans(), st.integers(1, 3)),
+        st.tuples(
+            st.dictionaries(st.sampled_from(["utter_hi", "utter_bye", "action_listen"]), st.floats(0, 1), max_size=3),
+            st.booleans(), st.integers(1, 3),
+        ),
         min_size=1, max_size=5,
     ),
     st.sampled_from(["0.9", "0.11", "0.13", "0.14"]),
@@ -150,7 +151,12 @@ def test_forms_need_a_form_policy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "expected"), [("none", [3.0, 1.0]), ("sum", [0.75, 0.25]), ("l2", [pytest.approx(0.9487, abs=1e-4), pytest.approx(0.3162, abs=1e-4)])]
+    ("how", "expected"),
+    [
+        ("none", [3.0, 1.0]),
+        ("sum", [0.75, 0.25]),
+        ("l2", [pytest.approx(0.9487, abs=1e-4), pytest.approx(0.3162, abs=1e-4)]),
+    ],
 )
 def test_normalisation(how: str, expected: list[float]) -> None:
     """Scores are scaled as the release did; zeros stay."""

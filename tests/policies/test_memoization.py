@@ -21,7 +21,6 @@ from rasa_core_api.policies.memoization import (
 )
 from rasa_core_api.policies.policy import LoadContext
 from rasa_core_api.trackers import Tracker
-
 from tests import naive
 from tests.samples import LOGS, action, domain, user
 
