@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from attrs import Factory, define, field, frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -159,6 +160,9 @@ class Agent:
         if interpreter is not None:
             self.interpreter = interpreter
         self._model = self.prepare(generation)
+        Deferred.fromCoroutine(self._trackers.serve(generation.domain)).addErrback(
+            lambda failure: log.failure("trackers of the old model could not be dropped", failure)
+        )
         log.info("serving the model {source}", source=generation.source or generation.fingerprint)
         return self._model
 

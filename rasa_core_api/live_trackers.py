@@ -47,6 +47,7 @@ class LiveTrackers:
         self._cache: OrderedDict[str, Tracker] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._events = 0
+        self._domains: tuple[Domain, ...] = ()
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -90,9 +91,25 @@ class LiveTrackers:
         tracker.update(ActionExecuted(action_name=ACTION_LISTEN, timestamp=self._now()))
         return tracker
 
+    async def serve(self, *domains: Domain) -> None:
+        """Keep trackers of these domains only; any other would hold a model that is out of service."""
+        self._domains = domains
+        for count, sender_id in enumerate(list(self._cache), 1):
+            if not count % _AT_ONCE:
+                await self._slices.breathe()
+            tracker = self._cache.get(sender_id)
+            if tracker is not None and not self._serves(tracker):
+                self.drop(sender_id)
+
+    def _serves(self, tracker: Tracker) -> bool:
+        return not self._domains or any(tracker.domain is domain for domain in self._domains)
+
     def keep(self, tracker: Tracker) -> None:
         """Remember a tracker whose events are stored."""
         sender_id = tracker.sender_id
+        if not self._serves(tracker):
+            self.drop(sender_id)
+            return
         size = len(tracker.events)
         self._events += size - self._sizes.get(sender_id, 0)
         self._sizes[sender_id] = size

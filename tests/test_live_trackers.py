@@ -125,3 +125,17 @@ def test_the_cache_is_bounded() -> None:
         keeper.append([LISTEN] * 10, sender_id)
         keeper.current(sender_id)
     assert len(keeper.live) == 2
+
+
+def test_trackers_of_old_models() -> None:
+    """Trackers of a model that is out of service are dropped, also those that come back from a turn."""
+    keeper = Keeper()
+    served = domain("0.11")
+    old = [Tracker(f"s{number}", keeper.domain) for number in range(300)]
+    for tracker in old:
+        keeper.live.keep(tracker)
+    keeper.live.keep(Tracker("new", served))
+    keeper.wait(keeper.live.serve(served))
+    assert len(keeper.live) == 1
+    keeper.live.keep(old[0])
+    assert len(keeper.live) == 1
