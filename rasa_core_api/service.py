@@ -23,11 +23,11 @@ from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.http.auth import TokenReader
 from rasa_core_api.http.site import ApiSite
-from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.model_delivery import ModelDelivery, build_delivery
 from rasa_core_api.models.archives import is_archive, unpack
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.loader import load_generation
+from rasa_core_api.nlu.loader import make_interpreter
 from rasa_core_api.releases import LATEST, release_of
 from rasa_core_api.server import Root, Server
 from rasa_core_api.server_settings import ServerSettings
@@ -123,7 +123,7 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
         http=http,
         clock=reactor,
         endpoints=endpoints,
-        interpreter=_interpreter(settings, endpoints, http, reactor),
+        interpreter=make_interpreter(settings.nlu, endpoints.nlu, http=http, clock=reactor, environ=environ),
         new_id=new_id,
         failure_template=settings.failure_template,
         version=wire if release_of(wire).sends_version else _NEWEST,
@@ -185,13 +185,3 @@ def load_core(path: Path, find_class: ClassFinder) -> Generation:
         directory = Path(scratch) / "model"
         unpack(path, directory)
         return load_generation(directory, find_class=find_class, source=str(path))
-
-
-def _interpreter(
-    settings: RunSettings, endpoints: Endpoints, http: OutgoingHTTP, reactor: Any
-) -> Interpreter | None:
-    """What understands texts; None leaves intent messages only."""
-    if settings.nlu is None and endpoints.nlu is None:
-        return None
-    log.warn("the NLU model {model} is not read: only messages such as /greet are understood", model=settings.nlu)
-    return None
