@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from twisted.logger import Logger
 
@@ -19,6 +20,9 @@ _PAIR = re.compile(r"([^=,\[\]]+)=([^,\]]*)")
 
 class Interpreter(ABC):
     """Turns a text into parse data: `intent`, `entities`, `intent_ranking` and `text`."""
+
+    #: Whether it is a trained model in this process.
+    embedded: ClassVar[bool] = False
 
     @abstractmethod
     async def parse(self, text: str, message_id: str | None = None) -> dict[str, JSON]:

@@ -200,7 +200,10 @@ class Processor:
             if regex is None:
                 regex = self._regex[release.name] = RegexInterpreter(release)
             return regex.parse_sync(text)
-        return await model.interpreter.parse(text, message_id)
+        data = await model.interpreter.parse(text, message_id)
+        if release.names_nlu_model and model.interpreter.embedded:
+            data = {**data, "project": "default", "model": "current"}
+        return data
 
     # --- predicting and acting -----------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class Release:
     # parsing
     prefixes: str  # characters that may open an intent message
     strips_text: bool
+    names_nlu_model: bool  # parse data of an NLU model in the process say `model: current`, `project: default`
     adds_slash: bool  # parse data of an unprefixed intent message get a "/" in front
     confidence_syntax: bool  # "/greet@0.8"
     bracket_syntax: bool  # "greet[name=value]"
@@ -109,6 +110,7 @@ _R08 = Release(
     states_key="features",
     prefixes="/_",
     strips_text=False,
+    names_nlu_model=False,
     adds_slash=False,
     confidence_syntax=False,
     bracket_syntax=True,
@@ -209,6 +211,7 @@ _R013 = evolve(
     ),
     prefixes="/",
     strips_text=True,
+    names_nlu_model=True,
     bracket_syntax=False,
     sends_version=True,
     memoization_score=1.1,

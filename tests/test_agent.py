@@ -17,6 +17,7 @@ from rasa_core_api.exceptions import (
     UnknownAction,
     UnknownEvent,
 )
+from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.messages import UserMessage
 from rasa_core_api.trackers import EventVerbosity
 from tests.fakes import Bot, FakeHTTP
@@ -153,6 +154,28 @@ def test_logging_a_message(bot: Bot) -> None:
     assert texts(view) == ["action", "user", "slot"]
     given = {"intent": {"name": "bye"}, "entities": [], "text": "x"}
     assert bot.wait(bot.agent.log_message("u", "x", given)).state["latest_message"] == given
+
+
+class Understands(Interpreter):
+    """A trained model in this process."""
+
+    embedded = True
+
+    async def parse(self, text: str, message_id: str | None = None) -> dict[str, Any]:
+        return {"intent": {"name": "greet", "confidence": 0.5}, "entities": [], "text": text}
+
+
+def test_parse_data_of_embedded_models_name_them_from_0_13() -> None:
+    """From 0.13 on what a model in the process understood says so; intent messages never reach it."""
+    for release, extra in (("0.12", {}), ("0.14", {"project": "default", "model": "current"})):
+        bot = Bot(domain(release), SCRIPT, interpreter=Understands())
+        assert bot.wait(bot.agent.parse("hi")) == {
+            "intent": {"name": "greet", "confidence": 0.5},
+            "entities": [],
+            "text": "hi",
+            **extra,
+        }
+        assert bot.wait(bot.agent.parse("/bye"))["intent"]["name"] == "bye"
 
 
 def test_old_protocol(bot: Bot) -> None:

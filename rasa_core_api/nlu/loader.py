@@ -29,6 +29,8 @@ _MAX_LOOKED_AT = 200  # files and folders, for a hint
 class EmbeddedInterpreter(Interpreter):
     """Understands texts with a model in this process."""
 
+    embedded = True
+
     def __init__(self, model: NluModel) -> None:
         self.model = model
 
