@@ -10,7 +10,7 @@ import codecs
 import json
 import re
 from collections.abc import Generator, Iterator
-from typing import Final
+from typing import BinaryIO, Final
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.jsontext import MAX_DEPTH, check_depth, check_surrogates, decoder
@@ -24,6 +24,22 @@ _AT_ONCE = 200
 _MARGIN = 3
 
 _BLANKS = re.compile(r"[ \t\n\r]*")
+_SEPARATOR = re.compile(r"[ \t\n\r]*([,\]}])[ \t\n\r]*")
+
+
+def text_pieces(file: BinaryIO, size: int = 1 << 20) -> Generator[None, None, str]:
+    """The UTF-8 text of the rest of a file, read and decoded `size` bytes at a time. Raises ValueError."""
+    incremental = codecs.getincrementaldecoder("utf-8")()
+    parts = []
+    try:
+        while raw := file.read(size):
+            parts.append(incremental.decode(raw))
+            yield
+        parts.append(incremental.decode(b"", True))
+    except UnicodeDecodeError:
+        raise ValueError("the bytes are not UTF-8") from None
+    text = "".join(parts)
+    return text[1:] if text.startswith("\ufeff") else text
 
 
 def _placed(error: ValueError, base: int) -> ValueError:
@@ -40,21 +56,6 @@ class _Pause:
 PAUSE: Final = _Pause()
 
 
-def text_pieces(raw: bytes, size: int = 1 << 20) -> Generator[None, None, str]:
-    """The UTF-8 text of a large document, decoded `size` bytes at a time. Raises ValueError."""
-    incremental = codecs.getincrementaldecoder("utf-8")()
-    parts = []
-    try:
-        for begin in range(0, len(raw), size):
-            parts.append(incremental.decode(raw[begin : begin + size]))
-            yield
-        parts.append(incremental.decode(b"", True))
-    except UnicodeDecodeError:
-        raise ValueError("the bytes are not UTF-8") from None
-    text = "".join(parts)
-    return text[1:] if text.startswith("\ufeff") else text
-
-
 class Pieces:
     """One document that is read in pieces."""
 
@@ -66,16 +67,22 @@ class Pieces:
     def value(self) -> Generator[None, None, JSON]:
         """The document's value; yields at pauses. Raises ValueError like `jsontext.decode`."""
         position = self._skip(0)
-        value, position = yield from self._value(position, 0)
+        whole = self._whole(position, 0)
+        value, position = whole if whole is not None else (yield from self._parts(position, 0))
         self._check_end(position)
         return value
 
+    @property
+    def is_list(self) -> bool:
+        """Whether the document begins as a list."""
+        position = self._skip(0)
+        return self._text[position : position + 1] == "["
+
     def items(self) -> Iterator[JSON | _Pause]:
         """The items of a document that is a list, with `PAUSE` now and then. Raises ValueError."""
-        position = self._skip(0)
-        if self._text[position : position + 1] != "[":
+        if not self.is_list:
             raise ValueError("not a list")
-        position = self._skip(position + 1)
+        position = self._skip(self._skip(0) + 1)
         if self._text[position : position + 1] == "]":
             self._check_end(position + 1)
             return
@@ -101,12 +108,6 @@ class Pieces:
                 yield PAUSE
         self._check_end(position)
 
-    def _value(self, position: int, depth: int) -> Generator[None, None, tuple[JSON, int]]:
-        whole = self._whole(position, depth)
-        if whole is not None:
-            return whole
-        return (yield from self._parts(position, depth))
-
     def _whole(self, position: int, depth: int) -> tuple[JSON, int] | None:
         """A value that lies in the window, and where it ends; None where it is larger than a window."""
         text = self._text
@@ -124,9 +125,12 @@ class Pieces:
                         raise _placed(error, position) from None
                 else:
                     if end + _MARGIN <= len(window) or last:
-                        if window.count("[", offset, end) + window.count("{", offset, end) + depth > MAX_DEPTH:
+                        size = end - offset
+                        if size + depth > MAX_DEPTH and (
+                            window.count("[", offset, end) + window.count("{", offset, end) + depth > MAX_DEPTH
+                        ):
                             check_depth(window[offset:end], depth)
-                        if window.find("\\u", offset, end) >= 0:
+                        if size > 7 and window.find("\\u", offset, end) >= 0:  # less holds no surrogate
                             check_surrogates(window[offset:end], value)
                         return value, self._base + end
                 if offset == 0 and len(window) == WINDOW:
@@ -148,7 +152,11 @@ class Pieces:
             value, end = decoder.raw_decode(self._text, position)  # one long text is as fast as a copy of it
         except ValueError as error:
             raise _placed(error, 0) from None
-        check_surrogates(self._text[position:end], value)
+        if isinstance(value, str):
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError:
+                raise ValueError("a text holds a lone surrogate") from None
         return value, end
 
     def _list(self, position: int, depth: int) -> Generator[None, None, tuple[JSON, int]]:
@@ -158,7 +166,8 @@ class Pieces:
             return values, position + 1
         more = True
         while more:
-            value, position = yield from self._value(position, depth)
+            whole = self._whole(position, depth)
+            value, position = whole if whole is not None else (yield from self._parts(position, depth))
             values.append(value)
             position, more = self._separator(position, "]")
             if not len(values) % _AT_ONCE:
@@ -175,11 +184,15 @@ class Pieces:
         while more:
             if self._text[position : position + 1] != '"':
                 raise ValueError(f"expecting a member's name in double quotes at {position}")
-            name, position = yield from self._value(position, depth)
+            whole = self._whole(position, depth)
+            name, position = whole if whole is not None else (yield from self._parts(position, depth))
             position = self._skip(position)
             if self._text[position : position + 1] != ":":
                 raise ValueError(f"expecting ':' at {position}")
-            values[name], position = yield from self._value(self._skip(position + 1), depth)
+            position = self._skip(position + 1)
+            whole = self._whole(position, depth)
+            value, position = whole if whole is not None else (yield from self._parts(position, depth))
+            values[name] = value
             position, more = self._separator(position, "}")
             count += 1
             if not count % _AT_ONCE:
@@ -188,13 +201,11 @@ class Pieces:
 
     def _separator(self, position: int, end: str) -> tuple[int, bool]:
         """Where the next item begins after a comma, or what follows the `end`; and whether there is one."""
-        position = self._skip(position)
-        mark = self._text[position : position + 1]
-        if mark == end:
-            return position + 1, False
-        if mark != ",":
-            raise ValueError(f"expecting ',' or '{end}' at {position}")
-        return self._skip(position + 1), True
+        match = _SEPARATOR.match(self._text, position)
+        mark = "" if match is None else match[1]
+        if match is None or mark not in (",", end):
+            raise ValueError(f"expecting ',' or '{end}' at {self._skip(position)}")
+        return match.end(), mark == ","
 
     def _skip(self, position: int) -> int:
         match = _BLANKS.match(self._text, position)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import TypeVar
+from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
@@ -17,8 +18,6 @@ from rasa_core_api.exceptions import InvalidParameter
 from rasa_core_api.http.errors import InvalidJson, PayloadTooLarge
 from rasa_core_api.http.json_pieces import PAUSE, Pieces, text_pieces
 from rasa_core_api.jsontext import decode
-
-T = TypeVar("T")
 
 MEGABYTE = 1_000_000
 #: Bytes of a body, where no operator said otherwise.
@@ -137,17 +136,16 @@ def _bad_sender(message: str) -> InvalidParameter:
 # --- bodies --------------------------------------------------------------------------------------------
 
 
-def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises `PayloadTooLarge` beyond `limit` bytes, before anything is read."""
-    content = request.content
-    if content is None:
-        return b""
+def open_body(request: Request, limit: int) -> tuple[BinaryIO, int]:
+    """The body as a file, and its size. Raises `PayloadTooLarge` beyond `limit` bytes, before anything is read."""
     size = body_size(request)
     if size > limit:
         raise too_large(limit)
+    content: BinaryIO | None = request.content
+    if content is None:
+        content = io.BytesIO()
     content.seek(0)
-    raw: bytes = content.read()
-    return raw
+    return content, size
 
 
 def body_size(request: Request) -> int:
@@ -170,9 +168,9 @@ def read_json(request: Request, limit: int) -> JSON:
 
     Raises `InvalidJson` and `PayloadTooLarge`.
     """
-    raw = read_body(request, limit)
+    content, _ = open_body(request, limit)
     try:
-        return decode(raw)
+        return decode(content.read())
     except ValueError as error:
         raise invalid_json(error) from None
 
@@ -195,11 +193,11 @@ class Bodies:
 
     async def value(self, request: Request) -> JSON:
         """The body's JSON value. Raises `InvalidJson` and `PayloadTooLarge`."""
-        raw = read_body(request, self.limit)
+        content, size = open_body(request, self.limit)
         try:
-            if len(raw) <= AT_ONCE:
-                return decode(raw)
-            pieces = Pieces(await self._text(raw)).value()
+            if size <= AT_ONCE:
+                return decode(content.read())
+            pieces = Pieces(await self._text(content)).value()
             while True:
                 try:
                     next(pieces)
@@ -221,25 +219,27 @@ class Bodies:
 
         A list is read while it is used: what is wrong with a later item is raised when it is its turn.
         """
-        raw = read_body(request, self.limit)
-        if len(raw) > AT_ONCE:
-            text = await self._text_or_error(raw)
-            del raw
-            if text.lstrip(" \t\n\r")[:1] == "[":
-                return self._items(Pieces(text).items())
+        content, size = open_body(request, self.limit)
+        if size > AT_ONCE:
+            try:
+                pieces = Pieces(await self._text(content))
+            except ValueError as error:
+                raise invalid_json(error) from None
+            if pieces.is_list:
+                return self._items(pieces.items())
         value = await self.value(request)
         return _given(value) if isinstance(value, list) else value
 
     async def text(self, request: Request) -> str:
         """The body as UTF-8 text. Raises `InvalidParameter` and `PayloadTooLarge`."""
-        raw = read_body(request, self.limit)
+        content, _ = open_body(request, self.limit)
         try:
-            return await self._text(raw)
+            return await self._text(content)
         except ValueError as error:
             raise wrong_body(f"UTF-8 text: {error}") from None
 
-    async def _text(self, raw: bytes) -> str:
-        pieces = text_pieces(raw)
+    async def _text(self, content: BinaryIO) -> str:
+        pieces = text_pieces(content)
         while True:
             try:
                 next(pieces)
@@ -247,12 +247,6 @@ class Bodies:
                 text: str = end.value
                 return text
             await self.slices.breathe()
-
-    async def _text_or_error(self, raw: bytes) -> str:
-        try:
-            return await self._text(raw)
-        except ValueError as error:
-            raise invalid_json(error) from None
 
     async def _items(self, items: Iterator[JSON]) -> AsyncIterator[JSON]:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -136,7 +137,7 @@ def test_positions_are_those_of_the_document() -> None:
 def test_text_in_pieces(text: str, size: int) -> None:
     """Characters that are cut by a piece's end come out whole."""
     raw = text.encode("utf-8", "ignore")
-    pieces = text_pieces(raw, size)
+    pieces = text_pieces(io.BytesIO(raw), size)
     while True:
         try:
             next(pieces)
@@ -149,4 +150,4 @@ def test_text_that_is_not_utf8() -> None:
     """Bytes that are not UTF-8 are refused, cut characters at the end too."""
     for raw in (b"ab\xff", "é".encode()[:1]):
         with pytest.raises(ValueError, match="not UTF-8"):
-            list(text_pieces(raw, 1))
+            list(text_pieces(io.BytesIO(raw), 1))
