@@ -133,7 +133,7 @@ def test_logistic_regression(bot: Path) -> None:
         log += [{"event": "action", "name": action}, {"event": "action", "name": "action_listen"}]
     path = bot / "model" / "policy_0_SklearnPolicy" / "sklearn_model.npz"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(UnsupportedModel, match="sklearn_model.npz"):
+    with pytest.raises(UnsupportedModel, match=r"sklearn_model\.npz"):
         load_generation(bot / "model")
 
 

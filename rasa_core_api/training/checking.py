@@ -233,7 +233,7 @@ def _branches(data: TrainingData, history: int) -> Iterator[tuple[tuple[int, ...
                 continue
             states = sequences.window(node, history)
             key = (PADDING,) * (history - len(states)) + states
-            names = owners.setdefault(key, {}).setdefault(sequences.action[node], [])
+            names = owners.setdefault(key, {}).setdefault(sequences.action(node), [])
             if block not in names:
                 names.append(block)
     for key, continuations in owners.items():

@@ -7,6 +7,7 @@ form. Equal states have one number, and a sequence of states is one number in a 
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -156,23 +157,32 @@ class Sequences:
     """A tree of turns: each node is a state, the action taken in it, and the node before.
 
     Node 0 is the beginning. `states_of[node]` numbers the sequence of states alone: equal sequences of
-    states share it, whatever the actions were.
+    states share it, whatever the actions were. There can be millions of nodes, so all parts are plain numbers.
     """
 
     def __init__(self) -> None:
-        self.parent: list[int] = [-1]
-        self.state: list[int] = [-1]
-        self.action: list[str] = [""]
-        self.unpredictable: list[bool] = [False]
-        self.depth: list[int] = [0]
-        self.states_of: list[int] = [0]
-        self._nodes: dict[tuple[int, int, str, bool], int] = {}
-        self._state_paths: dict[tuple[int, int], int] = {}
+        self.parent = array("i", [-1])
+        self.state = array("i", [-1])
+        self.depth = array("i", [0])
+        self.states_of = array("i", [0])
+        self.unpredictable = bytearray(1)
+        self.actions: list[str] = [""]
+        self._action = array("i", [0])
+        self._action_numbers: dict[str, int] = {}
+        self._nodes: dict[int, int] = {}
+        self._state_paths: dict[int, int] = {}
         self._path_count = 1
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    def action(self, node: int) -> str:
+        """The action that was taken in this turn."""
+        return self.actions[self._action[node]]
 
     def path(self, states_of: int, state: int) -> int:
         """The number of a sequence of states followed by one more."""
-        key = (states_of, state)
+        key = states_of << 32 | state
         found = self._state_paths.get(key)
         if found is None:
             found = self._state_paths[key] = self._path_count
@@ -181,13 +191,17 @@ class Sequences:
 
     def append(self, node: int, state: int, action: str, unpredictable: bool) -> int:
         """The node of one more turn."""
-        key = (node, state, action, unpredictable)
+        number = self._action_numbers.get(action)
+        if number is None:
+            number = self._action_numbers[action] = len(self.actions)
+            self.actions.append(action)
+        key = (node << 64) | (state << 32) | (number << 1) | unpredictable
         found = self._nodes.get(key)
         if found is None:
             found = self._nodes[key] = len(self.parent)
             self.parent.append(node)
             self.state.append(state)
-            self.action.append(action)
+            self._action.append(number)
             self.unpredictable.append(unpredictable)
             self.depth.append(self.depth[node] + 1)
             self.states_of.append(self.path(self.states_of[node], state))

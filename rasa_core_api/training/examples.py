@@ -45,7 +45,7 @@ def windows(data: TrainingData, length: int, *, augmented: bool = True) -> Itera
     padding = (PADDING,) * length
     for node in turns(data, augmented=augmented):
         states = sequences.window(node, length)
-        example = (padding[len(states) :] + states, sequences.action[node])
+        example = (padding[len(states) :] + states, sequences.action(node))
         if example not in seen:
             seen.add(example)
             yield example
@@ -65,7 +65,7 @@ def dialogues(data: TrainingData) -> Iterator[DialogueExample]:
     for dialogue in data.dialogues:
         nodes = [node for node in sequences.turns(dialogue.turns) if not sequences.unpredictable[node]]
         yield DialogueExample(
-            tuple(sequences.state[node] for node in nodes), tuple(sequences.action[node] for node in nodes)
+            tuple(sequences.state[node] for node in nodes), tuple(sequences.action(node) for node in nodes)
         )
 
 

@@ -7,6 +7,7 @@ Source of the rules: the observed behaviour of 0.9 to 0.14; with seed 42 the dia
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from random import Random
 
 from attrs import define, evolve, field, frozen
@@ -29,8 +30,9 @@ from rasa_core_api.training.structures import GENERATED, STORY_START, StoryStep,
 
 log = Logger()
 
-#: More dialogues than this that wait at one checkpoint, or are finished in all, are refused.
-MAX_DIALOGUES = 250_000
+#: More dialogues than this at once, before any are joined, are refused, and more turns in all.
+MAX_DIALOGUES = 100_000
+MAX_TURNS = 8_000_000
 
 #: The seed of the releases for subsampling.
 SEED = 42
@@ -70,7 +72,6 @@ class Dialogue:
 
     turns: int
     context: Context
-    names: tuple[str, ...] = ()
     is_augmented: bool = False
     last_chunk: Chunk | None = None
 
@@ -89,8 +90,9 @@ class Dialogue:
 
     @property
     def name(self) -> str:
-        """The names of the story blocks it runs through."""
-        return " > ".join(self.names)
+        """The names of the story blocks it runs through, none twice in a row."""
+        chain = self.last_chunk.chain() if self.last_chunk else []
+        return " > ".join(block for block, _ in groupby(chunk.block for chunk in chain))
 
 
 def applied_positions(events: Sequence[Event]) -> list[int]:
@@ -182,6 +184,7 @@ class _Generator:
     contexts: Contexts = field(init=False)
     sequences: Sequences = field(factory=Sequences)
     parts: list[_Part] = field(init=False)
+    all_reached: bool = False  # every checkpoint that can be: from now on dialogues are joined
     finished: list[Dialogue] = field(factory=list)
     story_ends: list[Dialogue] = field(factory=list)
     seen: set[object] = field(factory=set)  # complete sequences that ended somewhere
@@ -208,33 +211,32 @@ class _Generator:
         active: dict[str, list[Dialogue]] = {STORY_START: [Dialogue(0, self.contexts.start)]}
         used: set[str] = set()
         before: set[str] = set()
-        all_reached = False
         phase = rounds = 0
-        while not all_reached or phase < (3 if factor > 0 else 0):
+        while not self.all_reached or phase < (3 if factor > 0 else 0):
             if release.revisits_checkpoints and not any(active.values()):
                 break
             unused: set[str] = set()
             for index, part in enumerate(self.parts):
                 if not index % 64:
-                    self._report(all_reached, phase, index, rounds)
-                self._play_step(part, active, used, unused, all_reached)
+                    self._report(phase, index, rounds)
+                self._play_step(part, active, used, unused)
             phase += 1
             rounds += 1
-            if not all_reached:
+            if not self.all_reached:
                 if release.revisits_checkpoints:
                     unused |= {name for name, waiting in active.items() if waiting and name not in used}
                     unused.discard(STORY_START)
                 active = {name: waiting for name, waiting in active.items() if name in unused}
-                all_reached = unused == before or not any(active.values())
+                self.all_reached = unused == before or not any(active.values())
                 before = unused
-                if all_reached:
+                if self.all_reached:
                     before = before - used
                     phase = 0
                     if release.revisits_checkpoints:
                         for name, waiting in active.items():
                             if name in before:
                                 self.finished += waiting
-            if all_reached:
+            if self.all_reached:
                 used = set()
                 active = self._augmented()
         self.finished += self.story_ends
@@ -244,18 +246,18 @@ class _Generator:
         unreached = sorted(name for name in before if not name.startswith(GENERATED))
         return TrainingData(self.domain, self.contexts, self.sequences, self.finished, unreached)
 
-    def _report(self, all_reached: bool, phase: int, index: int, rounds: int) -> None:
+    def _report(self, phase: int, index: int, rounds: int) -> None:
         share = index / max(1, len(self.parts))
         if self.settings.augmentation_factor == 0:
             done = rounds + share
             self.progress(1 - 0.5**done, "generating training dialogues")
-        elif all_reached:
+        elif self.all_reached:
             self.progress(0.25 + 0.25 * (phase + share), f"augmenting, round {phase + 1} of 3")
         else:
             self.progress(0.25 * (1 - 0.5 ** (rounds + share)), "connecting checkpoints")
 
     def _play_step(
-        self, part: _Part, active: dict[str, list[Dialogue]], used: set[str], unused: set[str], all_reached: bool
+        self, part: _Part, active: dict[str, list[Dialogue]], used: set[str], unused: set[str]
     ) -> None:
         incoming: list[Dialogue] = []
         for start in part.step.starts:
@@ -269,7 +271,7 @@ class _Generator:
             return
         if self.settings.remove_duplicates:
             incoming = self._without_duplicates(incoming)
-        if all_reached:
+        if self.all_reached:
             self.random.shuffle(incoming)
             incoming = incoming[: 10 * self.settings.augmentation_factor]
         dialogues = self._play(part, incoming)
@@ -288,12 +290,14 @@ class _Generator:
             self._check_size(self.story_ends, part.step.block_name, active)
 
     def _check_size(self, dialogues: list[Dialogue], name: str, active: dict[str, list[Dialogue]]) -> None:
-        if len(dialogues) <= self.settings.max_dialogues and len(self.finished) <= self.settings.max_dialogues:
+        limit = self.settings.max_dialogues
+        crowd = 0 if self.all_reached else max(len(dialogues), len(self.finished))
+        if crowd <= limit and len(self.sequences) <= MAX_TURNS:
             return
         crowded = sorted(active, key=lambda key: -len(active[key]))[:5]
         listing = ", ".join(f"{key} ({len(active[key])})" for key in crowded if not key.startswith(GENERATED))
         raise InvalidTrainingData(
-            f"the stories multiply beyond {self.settings.max_dialogues} dialogues at {name!r}. Dialogues wait at the "
+            f"the stories multiply beyond {limit} dialogues or {MAX_TURNS} turns at {name!r}. Dialogues wait at the "
             f"checkpoints {listing or name}: join fewer stories there, add conditions, or write the paths out",
             checkpoints=[key for key in crowded if not key.startswith(GENERATED)] or [name],
         )
@@ -360,26 +364,25 @@ class _Generator:
         return Dialogue(
             turns,
             context,
-            _chained(dialogue.names, part.step.block_name),
             dialogue.is_augmented,
             Chunk(dialogue.last_chunk, part.events, part.step.block_name),
         )
 
     def _play_reverting(self, part: _Part, incoming: list[Dialogue]) -> list[Dialogue]:
         finishes = self.domain.release.finishes_reverted
-        going = [evolve(dialogue, names=_chained(dialogue.names, part.step.block_name)) for dialogue in incoming]
+        going, block = incoming, part.step.block_name
         ended: list[Dialogue] = []
         for event, number in zip(part.events, part.numbers, strict=True):
             if isinstance(event, REVERTING) and (finishes or not isinstance(event, Restarted)):
                 ended += going
-            going = [self._after(dialogue, event, number) for dialogue in going]
+            going = [self._after(dialogue, event, number, block) for dialogue in going]
         if finishes:
             self.finished += ended
             return going
         return [*going, *ended]
 
-    def _after(self, dialogue: Dialogue, event: Event, number: int) -> Dialogue:
-        chunk = Chunk(dialogue.last_chunk, (event,), dialogue.names[-1] if dialogue.names else "")
+    def _after(self, dialogue: Dialogue, event: Event, number: int, block: str) -> Dialogue:
+        chunk = Chunk(dialogue.last_chunk, (event,), block)
         context, turns = dialogue.context, dialogue.turns
         if isinstance(event, ActionReverted):
             if turns > 0:
@@ -409,9 +412,11 @@ class _Generator:
         self.random.shuffle(self.story_ends)
         undo = ActionReverted(timestamp=0.0)
         chosen = self.story_ends[: self.settings.augmentation_factor]
-        return {
-            STORY_START: [self._after(evolve(dialogue, is_augmented=True), undo, -1) for dialogue in chosen]
-        }
+        started = []
+        for dialogue in chosen:
+            block = dialogue.last_chunk.block if dialogue.last_chunk else ""
+            started.append(self._after(evolve(dialogue, is_augmented=True), undo, -1, block))
+        return {STORY_START: started}
 
     def _limit_augmented(self, limit: int) -> None:
         augmented = [dialogue for dialogue in self.finished if dialogue.is_augmented]
@@ -428,10 +433,6 @@ def _mark_unpredictable(events: list[Event]) -> list[Event]:
         if isinstance(event, ActionExecuted):
             return [*events[:index], evolve(event, unpredictable=True), *events[index + 1 :]]
     return events
-
-
-def _chained(names: tuple[str, ...], name: str) -> tuple[str, ...]:
-    return names if names and names[-1] == name else (*names, name)
 
 
 def _fulfilling(dialogues: list[Dialogue], conditions: object) -> Iterator[Dialogue]:

@@ -6,12 +6,17 @@ order, the text order of the step ids decides here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from attrs import define, field, frozen
 
+from rasa_core_api.exceptions import InvalidTrainingData
 from rasa_core_api.releases import Release
 from rasa_core_api.training.structures import GENERATED, STORY_START, Checkpoint, StoryStep
+
+#: More checkpoints than this, added to take cycles apart, are refused.
+MAX_ADDED = 100_000
 
 _SINK = GENERATED + "CYCL_SINK_"
 _CONNECTOR = GENERATED + "CYCL_CONN_"
@@ -31,7 +36,10 @@ class StoryGraph:
 
 
 def story_graph(steps: Sequence[StoryStep], release: Release) -> StoryGraph:
-    """Order `steps` and take cycles apart. The start and end lists of the steps are changed in place."""
+    """Order `steps` and take cycles apart. The start and end lists of the steps are changed in place.
+
+    Raises `InvalidTrainingData` naming the checkpoints where there are too many cycles.
+    """
     ordered, cyclic = _sort(steps)
     if not cyclic:
         if release.steps_need_both_ends:
@@ -99,6 +107,13 @@ def _cut_cycles(
     """
     sources: dict[str, str] = {}
     cut: set[str] = set()
+    sharing: dict[int, list[StoryStep]] = {}  # by identity of the list of starts
+    starting: dict[str, dict[str, StoryStep]] = {}  # by name of a start, then id of a step
+    for step in steps:
+        sharing.setdefault(id(step.starts), []).append(step)
+        for start in step.starts:
+            starting.setdefault(start.name, {})[step.id] = step
+    added_in_all = 0
     for number, (leaving, entered) in enumerate(cyclic, 1):
         sink, connector, source = (f"{kind}{number:05x}" for kind in (_SINK, _CONNECTOR, _SOURCE))
         sources[sink] = source
@@ -107,16 +122,37 @@ def _cut_cycles(
         leaving.ends = [end for end in leaving.ends if end.name not in shared]
         leaving.ends.append(Checkpoint(sink))
         connected = False
-        for step in steps:
+        touched = {key: step for name in shared for key, step in starting.get(name, {}).items()}
+        added_in_all += len(touched)
+        if added_in_all > MAX_ADDED:
+            raise _too_cyclic(cyclic)
+        for step in touched.values():
             added = source if step is entered else connector
             for start in [start for start in step.starts if start.name in shared]:
                 copy = Checkpoint(added, start.conditions)
                 if copy not in step.starts:
                     step.starts.append(copy)
+                    starting.setdefault(added, {}).update({other.id: other for other in sharing[id(step.starts)]})
                 connected = connected or step is not entered
         if connected:
             leaving.ends.append(Checkpoint(connector))
     return sources, cut
+
+
+def _too_cyclic(cyclic: Sequence[tuple[StoryStep, StoryStep]]) -> InvalidTrainingData:
+    counts = Counter(
+        end.name
+        for leaving, entered in cyclic
+        for end in leaving.ends
+        if any(end.name == start.name for start in entered.starts)
+    )
+    crowded = [name for name, _ in counts.most_common(5) if not name.startswith(GENERATED)]
+    listing = ", ".join(f"{name} ({counts[name]})" for name in crowded)
+    return InvalidTrainingData(
+        f"{len(cyclic)} times a story leads back to where it came from, through the checkpoints {listing}: "
+        "let fewer stories end at a checkpoint that other stories lead away from in a circle",
+        checkpoints=crowded,
+    )
 
 
 def _without_unused(
