@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 
+from rasa_core_api.version import __version__
+
 COMMANDS = {
     "run": "serve a bot: channels and HTTP API",
     "train": "train a dialogue model from domain and stories",
@@ -29,7 +31,10 @@ def available() -> dict[str, str]:
 
 
 def main() -> int:
-    """List the commands; 2 when something else was asked for."""
+    """List the commands, or tell the version; 2 when something else was asked for."""
+    if sys.argv[1:] == ["--version"]:
+        print(__version__)
+        return 0
     commands = available()
     width = max(map(len, commands))
     print("usage: python -m rasa_core_api.COMMAND --help\n\ncommands:")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.exceptions import RasaCoreError
@@ -27,6 +26,10 @@ def prepare_process(environ: Any = os.environ) -> None:
     """One thread for numpy's small products, and as many descriptors as the system allows."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         environ.setdefault(name, "1")
+    try:
+        import resource
+    except ImportError:  # not a Unix: it has no such limit
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
@@ -90,8 +93,12 @@ def _run(service: Service, reactor: Any) -> int:
         reactor.addSystemEventTrigger("before", "shutdown", port.stopListening)
         settle_memory()
         log.info("Rasa Core server is up and running on http://localhost:{port}", port=port.getHost().port)
+        if service.settings.log_level == "debug":
+            log.debug("routes:\n{table}", table="\n".join(routes(service)))
         for channel in service.channels:
             channel.started(port.getHost().port)
+        if service.settings.console:
+            _open_console(service, reactor)
 
     def started() -> None:
         Deferred.fromCoroutine(begin()).addErrback(fail)
@@ -106,6 +113,26 @@ def _run(service: Service, reactor: Any) -> int:
     reactor.addSystemEventTrigger("before", "shutdown", service.stopping)
     reactor.run()
     return status
+
+
+def routes(service: Service) -> Iterator[str]:
+    """The paths that are served, a line each."""
+    if service.settings.enable_api:
+        for rule in service.server.app.url_map.iter_rules():
+            yield f"{', '.join(sorted(rule.methods or ())):20} {rule.rule}"
+    for channel in service.channels:
+        yield f"{channel.name():20} /webhooks/{channel.url_prefix()}/"
+
+
+def _open_console(service: Service, reactor: Any) -> None:
+    """The console is the one channel that wants more than HTTP."""
+    names = [channel.name() for channel in service.channels]
+    if "cmdline" in names:
+        from rasa_core_api.channels.console import CmdlineInput
+
+        channel = service.channels[names.index("cmdline")]
+        if isinstance(channel, CmdlineInput):
+            channel.open_terminal(reactor, reactor.stop)
 
 
 def build_from_environment(environ: Mapping[str, str]) -> Root:

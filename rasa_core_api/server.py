@@ -432,3 +432,9 @@ class RasaCoreResource(Resource):
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         hide_query(request)
         return self._root.getChildWithDefault(path, request)
+
+
+if __name__ == "__main__":
+    from rasa_core_api.run import server_main
+
+    raise SystemExit(server_main())

@@ -11,7 +11,7 @@ from attrs import field, frozen
 from rasa_core_api.constants import DEFAULT_PORT
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.releases import release_of
-from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION, __version__
+from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
 
 #: What the names of environment variables begin with.
 PREFIX = "RASA_CORE_API_"
@@ -67,7 +67,6 @@ def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.Argumen
         description="Serve a bot: its channels, and with --enable_api the HTTP API.",
         epilog="example: python -m rasa_core_api.run --enable_api -d models/dialogue -u models/nlu/current -o out.log",
     )
-    parser.add_argument("--version", action="version", version=__version__)
     bot = parser.add_argument_group("the bot")
     bot.add_argument("-d", "--core", required=True, metavar="MODEL",
                      help="dialogue model: a directory, or a zip or tar.gz of one. Not read where the endpoints file "
@@ -175,12 +174,14 @@ def settings_from_environment(environ: Mapping[str, str]) -> RunSettings:
         option[2:].upper(): (option, action)
         for action in parser._actions
         for option in action.option_strings
-        if option.startswith("--") and option not in ("--help", "--version", "--port")
+        if option.startswith("--") and option not in ("--help", "--port")
     }
     arguments: list[str] = []
     for name, value in sorted(environ.items()):
         if not name.startswith(PREFIX) or name[len(PREFIX) :] in _OTHER_VARIABLES:
             continue
+        if name == f"{PREFIX}PORT":
+            raise InvalidConfiguration(f"{name}: who serves this resource chooses the port: twistd web --port tcp:5005")
         flag = flags.get(name[len(PREFIX) :])
         if flag is None:
             raise InvalidConfiguration(f"{name}: there is no such setting; there are {', '.join(sorted(flags))}")
