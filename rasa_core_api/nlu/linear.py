@@ -107,6 +107,8 @@ class LinearIntents:
         factor = LEGACY_FACTOR if settings.get("confidence_scale", "legacy") == "legacy" else 1.0
         self._inverse_temperature = 1.0 / (factor * self.temperature)
         self._bias = bias.astype(np.float64)
+        self._weighted = weights * idf[:, None]
+        self._squares: list[float] = (idf.astype(np.float64) ** 2).tolist()
         self._word_numbers = {word: number for number, word in enumerate(self.words)}
         self._character_numbers = {piece: number for number, piece in enumerate(self.characters, len(self.words))}
         self._most = max(4 * MAX_TOKENS, min(3 * MAX_CHUNKS, MAX_BYTES // (8 * max(1, len(self.intents)))))
@@ -191,15 +193,20 @@ class LinearIntents:
     def _learn(self, text: str) -> _Chunk:
         row = self._rows(2)
         words = words_of(text)
-        pieces = words + [f"{left} {right}" for left, right in pairwise(words)]
-        numbers = [self._word_numbers[piece] for piece in pieces if piece in self._word_numbers]
-        word_square = self._add(row, numbers, [1.0] * len(numbers))
-        counts = {
-            self._character_numbers[piece]: float(count)
+        word_numbers, character_numbers = self._word_numbers, self._character_numbers
+        known = [word_numbers[word] for word in words if word in word_numbers]
+        if len(words) > 1:
+            for left, right in pairwise(words):
+                number = word_numbers.get(f"{left} {right}")
+                if number is not None:
+                    known.append(number)
+        word_square = self._add(row, known)
+        found = [
+            (character_numbers[piece], count)
             for piece, count in characters_of(text).items()
-            if piece in self._character_numbers
-        }
-        character_square = self._add(row + 1, list(counts), list(counts.values()))
+            if piece in character_numbers
+        ]
+        character_square = self._add(row + 1, [number for number, _ in found], [count for _, count in found])
         first, last = (words[0], words[-1]) if words else ("", "")
         chunk = _Chunk(row, word_square, character_square, first, last)
         if len(text) <= LONG_CHUNK:
@@ -212,15 +219,19 @@ class LinearIntents:
             pair = (0, 0.0)
         else:
             row = self._rows(1)
-            pair = (row, self._add(row, [number], [1.0]))
+            pair = (row, self._add(row, [number]))
         if len(left) + len(right) <= LONG_CHUNK:
             self._pairs[left, right] = pair
         return pair
 
-    def _add(self, row: int, numbers: list[int], counts: list[float]) -> float:
-        """Fill a row with the weighted sum of features; returns the squared norm of the features."""
+    def _add(self, row: int, numbers: list[int], counts: list[int] | None = None) -> float:
+        """Fill a row with the sum of features, times `counts` if given; returns the squared norm of the features."""
         if not numbers:
             return 0.0
-        values = self.idf[numbers] * np.array(counts)
-        self._table[row] = values @ self.weights[numbers]
-        return float(values @ values)
+        squares = self._squares
+        vectors = self._weighted.take(numbers, 0)
+        if counts is None or max(counts) == 1:
+            np.add.reduce(vectors, out=self._table[row])
+            return sum([squares[number] for number in numbers])
+        np.dot(np.array(counts, np.float64), vectors, out=self._table[row])
+        return sum([squares[number] * count * count for number, count in zip(numbers, counts, strict=True)])
