@@ -15,7 +15,13 @@ from rasa_core_api.releases import Release
 
 log = Logger()
 
-_PAIR = re.compile(r"([^=,\[\]]+)=([^,\]]*)")
+#: Separators in a message beyond which its entities are left out: each costs some microseconds.
+MAX_SEPARATORS = 20_000
+
+#: A run of a bracket's characters and what ends it; the value behind a name. Each is tried once a place, so that
+#: a long text takes no longer than its length.
+_NAME = re.compile(r"([^=,\[\]]*)([=,\[\]]?)")
+_VALUE = re.compile(r"[^,\]]*")
 
 
 class Interpreter(ABC):
@@ -73,11 +79,35 @@ class RegexInterpreter(Interpreter):
                 raise MessageFailed("a message in brackets needs an intent in front of them")
             return None, self._release.unmatched_confidence, []
         closing = text.find("]", opening)
-        entities = [
-            {"entity": pair[1].strip(), "start": pair.start(2), "end": pair.end(2), "value": pair[2]}
-            for pair in _PAIR.finditer(text, opening + 1, closing if closing >= 0 else len(text))
-        ]
+        entities = _pairs(text, opening + 1, closing if closing >= 0 else len(text))
         return head.lower(), 1.0, entities
+
+
+def _too_many(text: str, start: int, end: int) -> bool:
+    """Whether there is so much to read that others would wait for it."""
+    if end - start <= MAX_SEPARATORS or sum(text.count(mark, start, end) for mark in ",=[{") <= MAX_SEPARATORS:
+        return False
+    log.warn("the entities of an intent message are too many and left out")
+    return True
+
+
+def _pairs(text: str, position: int, end: int) -> list[dict[str, JSON]]:
+    """The entities between two positions; each has the span of its value."""
+    entities: list[dict[str, JSON]] = []
+    if _too_many(text, position, end):
+        return entities
+    while position < end:
+        name = _NAME.match(text, position, end)
+        assert name is not None
+        position = name.end()
+        if name[1] and name[2] == "=":
+            value = _VALUE.match(text, position, end)
+            assert value is not None
+            position = value.end()
+            entities.append(
+                {"entity": name[1].strip(), "start": value.start(), "end": position, "value": value[0]}
+            )
+    return entities
 
 
 def _confidence(text: str) -> float:
@@ -89,6 +119,8 @@ def _confidence(text: str) -> float:
 
 def _entities(match: re.Match[str]) -> list[dict[str, JSON]]:
     """The entities of the JSON part; each has the span of the whole part."""
+    if _too_many(match.string, *match.span(3)):
+        return []
     try:
         values = decode(match[3].encode("utf-8"))
     except ValueError as error:

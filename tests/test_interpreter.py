@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -108,3 +110,35 @@ def test_any_text_is_read(text: str, release: str) -> None:
         return
     assert set(data) == {"text", "intent", "intent_ranking", "entities"}
     assert data["intent"] == data["intent_ranking"][0]
+
+
+def test_long_brackets_take_no_longer_than_their_length() -> None:
+    """A long name without a value is read once, not once a character."""
+    began = perf_counter()
+    assert parse("g[" + "a" * 1_000_000)["entities"] == []
+    assert parse("g[" + "a" * 500_000 + "=b]")["entities"][0]["value"] == "b"
+    assert perf_counter() - began < 1.0
+
+
+@pytest.mark.parametrize("text", ['/a{"x": [' + "1," * 500_000 + "1]}", "g[" + "a=b," * 250_000 + "]"])
+def test_too_many_entities_are_left_out(text: str) -> None:
+    """A message of half a million entities keeps its intent only, and nobody waits for it."""
+    began = perf_counter()
+    assert parse(text)["entities"] == []
+    assert perf_counter() - began < 0.5
+
+
+def test_a_long_value_is_kept() -> None:
+    """A message may carry one long text."""
+    text = "x, " * 3_000 + "y" * 900_000
+    assert parse('/a{"note": "' + text + '"}')["entities"][0]["value"] == text
+
+
+@given(st.text("ab=,[] ", max_size=12))
+def test_any_brackets(text: str) -> None:
+    """Brackets are read by the rule: a name without marks, `=`, and a value up to the next comma."""
+    rule = re.compile(r"([^=,\[\]]+)=([^,\]]*)")
+    inside = text.partition("]")[0]
+    expected = [(pair[1].strip(), pair[2], pair.start(2) + 2) for pair in rule.finditer(inside)]
+    found = parse(f"g[{text}")["entities"]
+    assert [(entity["entity"], entity["value"], entity["start"]) for entity in found] == expected
