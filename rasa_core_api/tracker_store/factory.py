@@ -67,6 +67,15 @@ def _sqlite(options: Settings, reactor: Any, stored: StoredEvents) -> TrackerSto
     return SqliteStore(Path(path), reactor, stored, f"{WHERE}.path")
 
 
+def _postgres(options: Settings, reactor: Any, stored: StoredEvents) -> TrackerStore:
+    from rasa_core_api.tracker_store.postgres import PostgresStore
+
+    url = options.text("url", None)
+    if not url:
+        raise InvalidConfiguration(f"{WHERE}.url: the store 'postgres' needs the address of its database")
+    return PostgresStore(url, reactor, stored)
+
+
 def _redis(options: Settings, reactor: Any, stored: StoredEvents) -> TrackerStore:
     from rasa_core_api.tracker_store.redis import RedisStore
 
@@ -84,9 +93,10 @@ def _redis(options: Settings, reactor: Any, stored: StoredEvents) -> TrackerStor
 _TYPES: Mapping[str, Callable[[Settings, Any, StoredEvents], TrackerStore]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "postgres": _postgres,
     "redis": _redis,
 }
-_NOT_BUILT = frozenset({"postgres", "mongod"})
+_NOT_BUILT = frozenset({"mongod"})
 
 
 def _built() -> str:

@@ -13,8 +13,8 @@ from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store import Tail, TrackerStore
 from rasa_core_api.tracker_store.checks import check_sender_id, unknown_cursor
 from rasa_core_api.tracker_store.sqlite_file import connect, unavailable
-from rasa_core_api.tracker_store.sqlite_writer import Append, Block, Delete, Replace, SqliteWriter, WriteJob
-from rasa_core_api.tracker_store.texts import StoredEvents, blocks
+from rasa_core_api.tracker_store.sqlite_writer import Append, Delete, Replace, SqliteWriter, WriteJob
+from rasa_core_api.tracker_store.texts import StoredEvents, numbered_blocks
 from rasa_core_api.tracker_store.threads import Job, JobThread, Reactor
 
 if TYPE_CHECKING:
@@ -169,12 +169,12 @@ class SqliteStore(TrackerStore):
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event]) -> int:
         check_sender_id(sender_id)
-        result: int = await self._writer.submit(Append(sender_id, end, len(events), _blocks(end, events)))
+        result: int = await self._writer.submit(Append(sender_id, end, len(events), numbered_blocks(end, events)))
         return result
 
     async def replace(self, sender_id: str, events: Sequence[Event]) -> tuple[int, int]:
         check_sender_id(sender_id)
-        result: tuple[int, int] = await self._writer.submit(Replace(sender_id, len(events), _blocks(0, events)))
+        result: tuple[int, int] = await self._writer.submit(Replace(sender_id, len(events), numbered_blocks(0, events)))
         return result
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
@@ -188,12 +188,3 @@ class SqliteStore(TrackerStore):
 
     def status(self) -> dict[str, JSON]:
         return {"type": self.name, "shared": self.shared}
-
-
-def _blocks(seq: int, events: Sequence[Event]) -> list[Block]:
-    rows = []
-    begin = 0
-    for count, text in blocks(events):
-        rows.append((seq + begin, count, events[begin + count - 1].timestamp, text))
-        begin += count
-    return rows

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import conflict
 from rasa_core_api.tracker_store.sqlite_file import connect, unavailable
+from rasa_core_api.tracker_store.texts import Block
 from rasa_core_api.tracker_store.threads import Job
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 _KNOWN = 50_000
 #: Rows that go in with one statement: each statement lets go of the interpreter once and has to get it back.
 _ROWS = (64, 16, 4, 1)
-
-#: The number of the first event, how many, the time of the last one (seconds since the epoch), the events' JSON.
-Block = tuple[int, int, float, str]
 
 
 class WriteJob(Job[Any]):

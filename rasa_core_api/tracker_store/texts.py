@@ -47,6 +47,20 @@ def blocks(events: Sequence[Event]) -> Iterator[tuple[int, str]]:
         yield len(lines), "\n".join(lines)
 
 
+#: The number of the first event, how many, the time of the last one (seconds since the epoch), the events' text.
+Block = tuple[int, int, float, str]
+
+
+def numbered_blocks(seq: int, events: Sequence[Event]) -> list[Block]:
+    """These events as blocks, counted from `seq`."""
+    rows = []
+    begin = 0
+    for count, text in blocks(events):
+        rows.append((seq + begin, count, events[begin + count - 1].timestamp, text))
+        begin += count
+    return rows
+
+
 class StoredEvents:
     """Turns stored text back into events, a slice of the reactor's time after the other.
 

@@ -7,18 +7,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from twisted.internet import reactor
 
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.memory import MemoryStore
+from rasa_core_api.tracker_store.postgres import PostgresStore
 from rasa_core_api.tracker_store.redis import RedisStore
 from rasa_core_api.tracker_store.sqlite import SqliteStore
 
-from .servers import has_redis, redis_server
+from .servers import has_postgres, has_redis, postgres_server, redis_server
 from .stores import stored_events, wait
 
-KINDS = ["memory", "sqlite", "redis"]
+KINDS = ["memory", "sqlite", "postgres", "redis"]
 
 
 class Servers:
@@ -39,12 +41,18 @@ class Servers:
         port: int = self._get("redis", has_redis(), redis_server)
         return port
 
+    def postgres_url(self) -> str:
+        url: str = self._get("postgres", has_postgres(), postgres_server)
+        return url
+
     def make(self, kind: str, directory: Path) -> TrackerStore:
         """A store that is not open yet. `erase` empties it."""
         if kind == "memory":
             return MemoryStore(reactor)
         if kind == "sqlite":
             return SqliteStore(directory / "conversations.db", reactor, stored_events())
+        if kind == "postgres":
+            return PostgresStore(self.postgres_url(), reactor, stored_events())
         return RedisStore(reactor, stored_events(), "127.0.0.1", self.redis_port())
 
     def erase(self, store: TrackerStore) -> None:
@@ -55,6 +63,11 @@ class Servers:
                 await store._connection.flushdb()
 
             wait(flush())
+        if isinstance(store, PostgresStore):
+            with psycopg.connect(self.postgres_url()) as connection:
+                connection.execute(
+                    "TRUNCATE rasa_core_api_conversations, rasa_core_api_blocks"
+                )
 
     def stop(self) -> None:
         self._stack.close()

@@ -66,7 +66,7 @@ def redis_server(directory: Path | None = None) -> Iterator[int]:
 
 def _postgres_programs() -> Path | None:
     found = shutil.which("initdb")
-    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    folders = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
@@ -86,14 +86,16 @@ def has_postgres() -> bool:
 
 
 @contextmanager
-def postgres_server() -> Iterator[str]:
-    """The URL of a PostgreSQL with its own settings."""
+def postgres_server(directory: Path | None = None) -> Iterator[str]:
+    """The URL of a PostgreSQL with its own settings, in a directory of its own (in `directory`)."""
     programs, become = _postgres_programs(), _other_user()
     assert programs is not None
     port = free_port()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
         if become:
             shutil.chown(scratch, "postgres")
+            if directory is not None:
+                directory.chmod(0o711)  # the way to it
         data = Path(scratch) / "data"
         subprocess.run(
             [*become, str(programs / "initdb"), "-D", str(data), "-U", "tests", "-A", "trust", "-E", "UTF8",
@@ -104,8 +106,9 @@ def postgres_server() -> Iterator[str]:
             [*become, str(programs / "postgres"), "-D", str(data), "-p", str(port), "-k", scratch, "-h", "127.0.0.1"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=scratch,
         )  # fmt: skip
+        ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
         try:
-            _wait_until(lambda: _accepts(port), child)
+            _wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, child)
             yield f"postgresql://tests@127.0.0.1:{port}/postgres"
         finally:
             if become:  # the child is runuser: it passes SIGTERM on, and waits

@@ -39,6 +39,14 @@ def test_sqlite(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_databases() -> None:
+    """The keys of the historical redis store are understood, and those of PostgreSQL; nothing is connected."""
+    redis = {"type": "redis", "url": "cache", "port": "6380", "db": 2, "password": "x", "record_exp": 60}
+    assert create(redis).name == "redis"
+    assert create({"store_type": "redis"}).shared
+    assert create({"type": "postgres", "url": "postgresql://host/db"}).name == "postgres"
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -53,6 +61,10 @@ def test_sqlite(tmp_path: Path) -> None:
         ({"max_conversations": 1.5}, "tracker_store.max_conversations"),
         ({"max_mb": 0}, "tracker_store.max_mb"),
         ({"max_mb": "many"}, "tracker_store.max_mb"),
+        ({"type": "mongod"}, "tracker_store.type: the store 'mongod' is not built yet"),
+        ({"type": "postgres"}, "tracker_store.url"),
+        ({"type": "redis", "port": "x"}, "tracker_store.port"),
+        ({"type": "redis", "record_exp": -1}, "tracker_store.record_exp"),
         ({"url": "localhost"}, "tracker_store.url"),
         ({"type": "os.system"}, "tracker_store.type: the module 'os' is not trusted"),
     ],

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import psycopg
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+
+from rasa_core_api.exceptions import InvalidConfiguration, StoreConflict, StoreUnavailable
+from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.postgres import PostgresStore
+from rasa_core_api.tracker_store.postgres_worker import WriteJob, Writer
+
+from .conftest import Servers
+from .servers import free_port
+from .stores import slots, stored_events, texts, wait
+
+
+def opened(servers: Servers) -> PostgresStore:
+    store = PostgresStore(servers.postgres_url(), reactor, stored_events())
+    wait(store.open())
+    return store
+
+
+def emptied(servers: Servers) -> PostgresStore:
+    store = opened(servers)
+    servers.erase(store)
+    return store
+
+
+def test_no_server() -> None:
+    """Where nothing listens the store does not open."""
+    store: TrackerStore = PostgresStore(f"postgresql://127.0.0.1:{free_port()}/x", reactor, stored_events())
+    with pytest.raises(StoreUnavailable):
+        wait(store.open())
+
+
+def test_group_is_one_transaction(servers: Servers) -> None:
+    """What waits is committed together; conflicts, and a deletion in between, concern their own job only."""
+    wait(emptied(servers).close())
+    writer = Writer(servers.postgres_url())
+    writer.open()
+    block = [(0, 1, 1.0, "{}")]
+    jobs = [WriteJob("append", f"s{number}", 0, 1, block) for number in range(50)]
+    jobs += [
+        WriteJob("append", "s1", 1, 1, block),
+        WriteJob("append", "s1", 1, 1, block),
+        WriteJob("replace", "s1", 0, 1, block),
+        WriteJob("append", "s1", 3, 1, block),
+        WriteJob("delete", "s2"),
+        WriteJob("append", "s2", 0, 1, block),
+        WriteJob("delete", "nobody"),
+        WriteJob("append", "nobody", 7, 1, block),
+    ]
+    with psycopg.connect(servers.postgres_url(), autocommit=True) as other:
+        before = other.execute("SELECT txid_current()").fetchone()
+        writer.run(jobs)
+        after = other.execute("SELECT txid_current()").fetchone()
+        assert before is not None and after is not None and after[0] - before[0] == 2  # one of them is our own
+    writer.close()
+    assert [job.result for job in jobs[:51]] == [1] * 50 + [2]
+    assert isinstance(jobs[51].error, StoreConflict)
+    assert [job.result for job in jobs[52:57]] == [(2, 3), 4, True, 1, False]
+    assert isinstance(jobs[57].error, StoreConflict)
+
+
+def test_lost_connections(servers: Servers) -> None:
+    """Connections that the server closed are made anew, unseen by those who talk."""
+    store = emptied(servers)
+    wait(store.append("a", 0, slots(1)))
+    with psycopg.connect(servers.postgres_url(), autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rasa_core_api'"
+        )
+    assert wait(store.append("a", 1, slots(2))) == 2
+    tail = wait(store.read("a"))
+    assert tail is not None and texts(tail.events) == texts(slots(1, 2))
+    wait(store.close())
+
+
+def test_two_processes_hammer_the_same_conversations(servers: Servers) -> None:
+    """Two stores that write to the same conversations never overwrite, and never wait for each other for ever."""
+    first, second = emptied(servers), opened(servers)
+    won: dict[tuple[str, int], int] = {}
+
+    async def write(store: PostgresStore, name: str) -> None:
+        end = 0
+        while end < 20:
+            try:
+                new = await store.append(name, end, slots(f"{end}"))
+            except StoreConflict:
+                tail = await store.read(name, 1_000)
+                assert tail is not None
+                end = tail.end
+            else:
+                won[name, end] = won.get((name, end), 0) + 1
+                end = new
+
+    async def both() -> None:
+        work = [write(store, f"s{number}") for store in (first, second) for number in range(10)]
+        await gatherResults([Deferred.fromCoroutine(one) for one in work])
+
+    wait(both())
+    assert set(won.values()) == {1} and len(won) == 200
+    for number in range(10):
+        tail = wait(first.read(f"s{number}"))
+        assert tail is not None and texts(tail.events) == texts(slots(*(f"{end}" for end in range(20))))
+    wait(first.close())
+    wait(second.close())
+
+
+def test_newer_tables(servers: Servers) -> None:
+    """Tables that a newer version made are refused by the key of the address."""
+    wait(opened(servers).close())
+    with psycopg.connect(servers.postgres_url(), autocommit=True) as other:
+        other.execute("UPDATE rasa_core_api_format SET version = 99")
+        try:
+            with pytest.raises(InvalidConfiguration, match=r"tracker_store\.url.*newer"):
+                opened(servers)
+        finally:
+            other.execute("UPDATE rasa_core_api_format SET version = 1")
