@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
 from twisted.web.iweb import IAgent
 
 from rasa_core_api.agent import Agent
@@ -205,8 +206,14 @@ def build_delivery(
     """
     pulls = None if endpoint is None else PullSettings.from_endpoint(endpoint, environ)
 
+    # one thread: what it frees it uses again, where each of many would keep its own share of memory
+    pool = ThreadPool(0, 1, "models")
+
     def worker(function: Callable[..., Any], *args: Any, **options: Any) -> Deferred[Any]:
-        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args, **options)
+        if not pool.started:
+            pool.start()
+            reactor.addSystemEventTrigger("after", "shutdown", pool.stop)
+        return deferToThreadPool(reactor, pool, function, *args, **options)
 
     async def rehearse(task: Rehearsal) -> None:
         await rehearse_apart(task, reactor)
