@@ -158,8 +158,9 @@ def build_from_environment(environ: Mapping[str, str]) -> Root:
         settle_memory()
         Deferred.fromCoroutine(service.start()).addErrback(
             lambda failure: log.failure("the conversation store could not be opened", failure)
-        )
+        ).addCallback(lambda _: service.root.release())
 
+    service.root.hold()  # twistd listens before the store is open
     reactor.callWhenRunning(started)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopping)
     return service.root

@@ -58,13 +58,11 @@ from rasa_core_api.server_bodies import (
     verbosity_of,
     wants_yaml,
 )
+from rasa_core_api.server_root import Root as Root
 from rasa_core_api.server_settings import ALWAYS, OPEN, READY, WITH_DOMAIN, Needs, Rights, ServerSettings
 from rasa_core_api.trackers import EventVerbosity
 
 log = Logger()
-
-#: Where channels live.
-WEBHOOKS = b"webhooks"
 
 _NO_DOMAIN = "Could not retrieve tracker. Most likely because there is no domain set on the agent."
 
@@ -400,34 +398,24 @@ def _server_failure(error: RasaCoreError, kind: type[RasaCoreError]) -> RasaCore
     return kind(f"Server failure. Error: {error}", **error.details)
 
 
-class Root(Resource):
-    """The API, and the channels below `/webhooks/`."""
-
-    def __init__(self, api: IResource, channels: Channels | None = None) -> None:
-        Resource.__init__(self)
-        self._api = api
-        self._webhooks = channels
-
-    def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
-        if path == WEBHOOKS and self._webhooks is not None and request.postpath:
-            return self._webhooks
-        assert request.prepath is not None and request.postpath is not None
-        request.postpath.insert(0, request.prepath.pop())
-        return self._api
-
-
 class RasaCoreResource(Resource):
     """What `twistd web --class rasa_core_api.server.RasaCoreResource` serves.
 
     Configured by the environment, one variable a flag of `run` (`RASA_CORE_API_CORE`, ...). twistd makes it
-    before it forks: objects are built here, and the reactor opens threads, sockets and databases once it runs.
+    before it forks: objects are built here, and what needs threads, sockets or databases waits for the reactor.
+    Raises `UsageError`, which twistd prints, where the settings or the model are no good.
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         Resource.__init__(self)
+        from twisted.python.usage import UsageError
+
         from rasa_core_api.run import build_from_environment
 
-        self._root: Root = build_from_environment(os.environ if environ is None else environ)
+        try:
+            self._root: Root = build_from_environment(os.environ if environ is None else environ)
+        except RasaCoreError as error:
+            raise UsageError(str(error)) from error
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         hide_query(request)

@@ -17,6 +17,7 @@ from rasa_core_api.exceptions import InvalidConfiguration, UnsafeArchive
 from rasa_core_api.http.auth import TokenReader
 from rasa_core_api.http.routing import App
 from rasa_core_api.http.sending import send_json
+from rasa_core_api.http.site import ApiSite
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.server import Server
 from rasa_core_api.server_settings import ServerSettings
@@ -196,6 +197,20 @@ def test_channels_beside_the_api(bot: Bot) -> None:
     assert strict.post("/webhooks/rest/webhook", {}).status == 401
     with pytest.raises(InvalidConfiguration, match="channel_auth"):
         serve(bot, [("rest", app)], channel_auth=True)
+
+
+def test_holding_requests(bot: Bot) -> None:
+    """Requests that come before the store is open are answered when it is; those who left are forgotten."""
+    root = Server(bot.agent).resource()
+    root.hold()
+    wire = Wire(ApiSite(root, bot.clock, 1_000), bot.clock)
+    waiting = [wire.begin("GET", path) for path in ("/version", "/nowhere", "/conversations/u/tracker", "/status")]
+    waiting[-1].hang_up()
+    assert [connection.transport.value() for connection in waiting] == [b""] * 4
+    root.release()
+    assert [connection.response().status for connection in waiting[:3]] == [200, 404, 200]
+    assert waiting[-1].transport.value() == b""
+    assert wire.get("/version").status == 200
 
 
 def test_body_limit(bot: Bot) -> None:

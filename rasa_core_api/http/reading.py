@@ -19,7 +19,7 @@ from rasa_core_api.http.errors import InvalidJson, PayloadTooLarge
 from rasa_core_api.http.json_pieces import PAUSE, Pieces, text_pieces
 from rasa_core_api.jsontext import decode
 
-MEGABYTE = 1_000_000
+MEGABYTE = 1 << 20
 #: Bytes of a body, where no operator said otherwise.
 DEFAULT_LIMIT = 32 * MEGABYTE
 #: Bodies up to this many bytes are read in one go (about a millisecond).
