@@ -26,8 +26,10 @@ from rasa_core_api.events import ActionExecuted, Event, ReminderScheduled
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import (
     AgentNotReady,
+    EvaluationFailed,
     InvalidEvent,
     InvalidParameter,
+    InvalidTrainingData,
     NoDomain,
     NotBuilt,
     PredictionFailed,
@@ -48,6 +50,9 @@ from rasa_core_api.trackers import EventVerbosity, Tracker, TrackerView
 from rasa_core_api.training.story_writer import story_of
 
 log = Logger()
+
+#: Dialogues that stories sent for evaluation may have.
+MAX_EVALUATED = 2000
 
 PAUSED = "Bot is currently paused and no restart was received yet."
 NO_NEED_TO_CONTINUE = (
@@ -492,9 +497,25 @@ class Agent:
         )
 
     async def evaluate(self, stories: str, e2e: bool) -> dict[str, JSON]:
-        """How well the model predicts stories."""
-        self.model  # noqa: B018
-        raise NotBuilt("evaluation of stories is not part of this build")
+        """How well the model predicts stories; with `e2e` they hold messages, which the interpreter is asked about."""
+        from rasa_core_api.training.evaluation import evaluate_stories
+        from rasa_core_api.training.story_reader import StoryReader
+
+        model = self.model
+        reader = StoryReader(model.domain.release, RegexInterpreter(model.domain.release).parse_sync, e2e=e2e)
+        try:
+            reader.read_text(stories, "stories")
+            result = await evaluate_stories(
+                reader.files.steps,
+                model.domain,
+                model.ensemble,
+                parse=model.interpreter.parse if e2e else None,
+                max_dialogues=MAX_EVALUATED,
+                pause=self.slices.breathe,
+            )
+        except InvalidTrainingData as error:
+            raise EvaluationFailed(f"These stories cannot be evaluated. {error}", **error.details) from error
+        return result.as_dict()
 
     # --- reminders and the end -----------------------------------------------------------------------
 
