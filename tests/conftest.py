@@ -10,6 +10,10 @@ import pytest
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+from rasa_core_api.training.console import use_one_thread
+
+use_one_thread(os.environ)  # as the programs do, before numpy is imported: several threads slow each other down
+
 CONFORMANCE = Path(
     os.environ.get("RASA_CORE_CONFORMANCE") or Path(__file__).resolve().parents[2] / "shared" / "conformance"
 )
