@@ -139,7 +139,7 @@ def test_long_dialogues(policy: EmbeddingPolicy, monkeypatch: pytest.MonkeyPatch
 
 
 def test_work_of_a_turn(policy: EmbeddingPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn goes on from the one before it: at most one step of the network for an event, however long the dialogue."""
+    """A turn goes on from the one before it: at most one step of the network an event, however long the dialogue."""
     steps = 0
     step = policy.network.step
 
