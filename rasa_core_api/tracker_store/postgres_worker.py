@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import select
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,13 @@ def unavailable(error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"The conversation store cannot be used: {type(error).__name__}.")
 
 
+def _has_news(descriptor: int) -> bool:
+    """Whether there is something to read from a socket."""
+    watch = select.poll()
+    watch.register(descriptor, select.POLLIN)
+    return bool(watch.poll(0))
+
+
 class Session:
     """A connection that is made anew after it broke. Lives in one thread."""
 
@@ -65,6 +73,9 @@ class Session:
         import psycopg
 
         found = self._connection
+        if found is not None and _has_news(found.fileno()):
+            self.drop()  # an idle server says nothing, unless it closes
+            found = None
         if found is None or found.closed:
             found = self._connection = psycopg.connect(
                 self._url,
@@ -77,10 +88,6 @@ class Session:
             if found.execute("SHOW synchronous_commit").fetchall() == [("off",)]:
                 found.execute("SET synchronous_commit = on")  # an answered turn is on the disk
         return found
-
-    def broken(self) -> bool:
-        """Whether there was a connection that broke."""
-        return self._connection is not None and self._connection.broken
 
     def drop(self) -> None:
         """Close the connection after an error that may have broken it."""
@@ -110,6 +117,31 @@ class Session:
         except psycopg.Error as error:
             self.drop()
             raise unavailable(error) from error
+
+
+# One statement, and so one transaction and one answer, for any number of appends to different conversations. The
+# update is the comparison: where another process was faster its condition is checked again, against what that one left.
+_APPEND = """
+WITH input AS (
+    SELECT * FROM unnest(%(keys)s::bytea[], %(names)s::text[], %(ends)s::bigint[], %(new)s::bigint[])
+        AS u(key, sender_id, old_end, new_end)
+), updated AS (
+    UPDATE rasa_core_api_conversations c SET end_seq = input.new_end
+    FROM input WHERE c.key = input.key AND c.end_seq = input.old_end RETURNING c.id, c.key
+), created AS (
+    INSERT INTO rasa_core_api_conversations (key, sender_id, first_seq, end_seq)
+    SELECT key, sender_id, 0, new_end FROM input WHERE old_end = 0 ORDER BY key
+    ON CONFLICT DO NOTHING RETURNING id, key
+), done AS (
+    SELECT id, key FROM updated UNION ALL SELECT id, key FROM created
+), added AS (
+    INSERT INTO rasa_core_api_blocks (conversation, seq, count, at, events)
+    SELECT done.id, b.seq, b.count, b.at, b.events
+    FROM unnest(%(owners)s::bytea[], %(seqs)s::bigint[], %(counts)s::int[], %(times)s::float8[], %(texts)s::text[])
+        AS b(key, seq, count, at, events) JOIN done ON done.key = b.key
+)
+SELECT key FROM done
+"""
 
 
 class WriteJob(Job[Any]):
@@ -154,30 +186,62 @@ class Writer:
     def run(self, jobs: Sequence[WriteJob]) -> None:
         import psycopg
 
-        for fresh in (False, True):
-            applied = False
+        try:
+            connection = self._session.connection()
+            if all(job.kind == "append" for job in jobs) and len({job.sender_id for job in jobs}) == len(jobs):
+                try:
+                    self._append_all(connection, jobs)
+                    return
+                except psycopg.errors.DeadlockDetected:
+                    pass  # undone as a whole; its locks have no order, those below do
+            with connection.transaction():
+                self._apply(connection, jobs)
+        except psycopg.DataError as error:  # one of them cannot be stored: the others can
+            if len(jobs) > 1:
+                for job in jobs:
+                    self.run([job])
+            else:
+                jobs[0].result, jobs[0].error = None, unavailable(error)
+        except psycopg.Error as error:
+            self._session.drop()
+            failure = unavailable(error)
+            for job in jobs:
+                job.result, job.error = None, failure
+
+    @staticmethod
+    def _append_all(connection: Connection[Any], jobs: Sequence[WriteJob]) -> None:
+        """Append to different conversations."""
+        keys = [key_of(job.sender_id) for job in jobs]
+        blocks = [(key, job.end + seq, *rest) for key, job in zip(keys, jobs, strict=True) for seq, *rest in job.blocks]
+        owners, seqs, counts, times, texts = zip(*blocks, strict=True) if blocks else ((), (), (), (), ())
+        parameters = {
+            "keys": keys,
+            "names": [job.sender_id for job in jobs],
+            "ends": [job.end for job in jobs],
+            "new": [job.end + job.count for job in jobs],
+            "owners": list(owners),
+            "seqs": list(seqs),
+            "counts": list(counts),
+            "times": list(times),
+            "texts": list(texts),
+        }
+        done = {key for (key,) in connection.execute(_APPEND, parameters)}
+        lost = [key for key in keys if key not in done]
+        found: dict[bytes, int] = {}
+        if lost:
+            found = dict(
+                connection.execute(
+                    "SELECT key, end_seq FROM rasa_core_api_conversations WHERE key = ANY(%s)", (lost,)
+                ).fetchall()
+            )
+        for key, job in zip(keys, jobs, strict=True):
+            if key in done:
+                job.result = job.end + job.count
+                continue
             try:
-                connection = self._session.connection()
-                with connection.transaction():
-                    self._apply(connection, jobs)
-                    applied = True
-                return
-            except psycopg.DataError as error:  # one of them cannot be stored: the others can
-                if len(jobs) > 1:
-                    for job in jobs:
-                        self.run([job])
-                else:
-                    jobs[0].result, jobs[0].error = None, unavailable(error)
-                return
-            except psycopg.Error as error:
-                failure = unavailable(error)
-                # a connection that broke while it was idle shows at its next use: nothing was sent to commit yet
-                again = self._session.broken() and not applied and not fresh
-                self._session.drop()
-                if not again:
-                    break
-        for job in jobs:
-            job.result, job.error = None, failure
+                conflict(job.sender_id, job.end, found.get(key))
+            except RasaCoreError as error:
+                job.error = error
 
     def _apply(self, connection: Connection[Any], jobs: Sequence[WriteJob]) -> None:
         keys = {job.sender_id: key_of(job.sender_id) for job in jobs}
@@ -313,56 +377,62 @@ class Reader:
     def run(self, jobs: Sequence[ReadJob]) -> None:
         import psycopg
 
-        for fresh in (False, True):
-            try:
-                connection = self._session.connection()
-                with connection.transaction():
-                    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    self._answer(connection, jobs)
-                return
-            except psycopg.Error as error:
-                failure = unavailable(error)
-                again = self._session.broken() and not fresh
-                self._session.drop()
-                if not again:
-                    break
-        for job in jobs:
-            job.result, job.error = None, failure
+        try:
+            connection = self._session.connection()
+            places = _places(connection, [job.sender_id for job in jobs if job.sender_id is not None])
+            for job in jobs:
+                if job.sender_id is None:
+                    try:
+                        job.result = _names(connection, job)
+                    except RasaCoreError as error:
+                        job.error = error
+                else:
+                    job.result = _tail(connection, job, places.get(job.sender_id))
+        except psycopg.Error as error:
+            self._session.drop()
+            failure = unavailable(error)
+            for job in jobs:
+                job.result, job.error = None, failure
 
-    def _answer(self, connection: Connection[Any], jobs: Sequence[ReadJob]) -> None:
-        wanted = [key_of(job.sender_id) for job in jobs if job.sender_id is not None]
-        places: dict[str, tuple[int, int, int]] = {}
-        if wanted:
-            for sender_id, *place in connection.execute(
-                "SELECT sender_id, id, first_seq, end_seq FROM rasa_core_api_conversations WHERE key = ANY(%s)",
-                (wanted,),
-            ):
-                places[sender_id] = (place[0], place[1], place[2])
-        for job in jobs:
-            if job.sender_id is None:
-                try:
-                    job.result = _names(connection, job)
-                except RasaCoreError as error:
-                    job.error = error
-            else:
-                found = places.get(job.sender_id)
-                job.result = None if found is None else _tail(connection, job, *found)
+
+def _places(connection: Connection[Any], sender_ids: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """Row, start and end of those conversations that exist."""
+    if not sender_ids:
+        return {}
+    rows = connection.execute(
+        "SELECT sender_id, id, first_seq, end_seq FROM rasa_core_api_conversations WHERE key = ANY(%s)",
+        ([key_of(sender_id) for sender_id in sender_ids],),
+    )
+    return {sender_id: (row, start, end) for sender_id, row, start, end in rows}
 
 
 def _tail(
-    connection: Connection[Any], job: ReadJob, row: int, start: int, end: int
-) -> tuple[int, int, int, list[str]]:
+    connection: Connection[Any], job: ReadJob, place: tuple[int, int, int] | None
+) -> tuple[int, int, int, list[str]] | None:
     """Start, end, the number of the first event in the texts, and the texts."""
-    assert isinstance(job.after, int)
-    after = max(job.after, start)
-    if after >= end or job.limit == 0:
-        return start, end, after, []
-    stop = end if job.limit is None else min(end, after + job.limit)
-    found = connection.execute(
-        "SELECT seq, events FROM rasa_core_api_blocks WHERE conversation = %(row)s AND seq < %(stop)s AND seq >="
-        " (SELECT max(seq) FROM rasa_core_api_blocks WHERE conversation = %(row)s AND seq <= %(after)s) ORDER BY seq",
-        {"row": row, "stop": stop, "after": after},
-    ).fetchall()
+    assert isinstance(job.after, int) and job.sender_id is not None
+    if place is None:
+        return None
+    _, start, end = place
+    if max(job.after, start) >= end or job.limit == 0:
+        return start, end, max(job.after, start), []
+    with connection.transaction():
+        # the log and its blocks as they were at one moment
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        now = _places(connection, [job.sender_id]).get(job.sender_id)
+        if now is None:
+            return None
+        row, start, end = now
+        after = max(job.after, start)
+        if after >= end:
+            return start, end, after, []
+        stop = end if job.limit is None else min(end, after + job.limit)
+        found = connection.execute(
+            "SELECT seq, events FROM rasa_core_api_blocks WHERE conversation = %(row)s AND seq < %(stop)s AND seq >="
+            " (SELECT max(seq) FROM rasa_core_api_blocks WHERE conversation = %(row)s AND seq <= %(after)s)"
+            " ORDER BY seq",
+            {"row": row, "stop": stop, "after": after},
+        ).fetchall()
     return start, end, found[0][0], [text for _, text in found]
 
 

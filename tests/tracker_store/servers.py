@@ -66,7 +66,9 @@ def redis_server(directory: Path | None = None) -> Iterator[int]:
 
 def _postgres_programs() -> Path | None:
     found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if found:
+        folders.insert(0, Path(found).resolve().parent)
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 

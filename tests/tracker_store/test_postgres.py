@@ -63,6 +63,33 @@ def test_group_is_one_transaction(servers: Servers) -> None:
     assert isinstance(jobs[57].error, StoreConflict)
 
 
+def test_appends_are_one_statement(servers: Servers) -> None:
+    """Appends to different conversations are one transaction, whether they are known, new, empty or in conflict."""
+    wait(emptied(servers).close())
+    writer = Writer(servers.postgres_url())
+    writer.open()
+    block = [(0, 1, 1.0, "{}")]
+    writer.run([WriteJob("append", "known", 0, 1, block), WriteJob("append", "empty", 0, 0)])
+    jobs = [
+        WriteJob("append", "known", 1, 2, [(0, 1, 1.0, "{}"), (1, 1, 1.0, "{}")]),
+        WriteJob("append", "empty", 0, 1, block),
+        WriteJob("append", "new", 0, 1, block),
+        WriteJob("append", "gone", 4, 1, block),
+        WriteJob("append", "new but empty", 0),
+    ]
+    with psycopg.connect(servers.postgres_url(), autocommit=True) as other:
+        before = other.execute("SELECT txid_current()").fetchone()
+        writer.run(jobs)
+        after = other.execute("SELECT txid_current()").fetchone()
+        assert before is not None and after is not None and after[0] - before[0] == 2
+        assert other.execute("SELECT count(*) FROM rasa_core_api_blocks").fetchone() == (5,)
+    writer.run(again := [WriteJob("append", "known", 1, 1, block), WriteJob("append", "new", 0, 1, block)])
+    writer.close()
+    assert [job.result for job in jobs] == [3, 1, 1, None, 0]
+    assert [type(job.error) for job in [jobs[3], *again]] == [StoreConflict] * 3
+    assert [job.error.details["found"] for job in [jobs[3], *again] if job.error is not None] == [None, 3, 1]  # type: ignore[attr-defined]
+
+
 def test_lost_connections(servers: Servers) -> None:
     """Connections that the server closed are made anew, unseen by those who talk."""
     store = emptied(servers)
