@@ -151,7 +151,10 @@ def open_body(request: Request, limit: int) -> tuple[BinaryIO, int]:
 def body_size(request: Request) -> int:
     """Bytes of the body, at least what the client announced, without reading it."""
     content = request.content
-    size: int = 0 if content is None else content.seek(0, 2)
+    size = 0
+    if content is not None:
+        size = content.seek(0, 2)
+        content.seek(0)  # whoever reads the body next begins at its beginning
     announced = request.requestHeaders.getRawHeaders(b"Content-Length")
     if announced and announced[0].isdigit():
         size = max(size, int(announced[0][:20]))

@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from klein import Klein
 from twisted.internet.defer import Deferred, succeed
 
-from rasa_core_api.channels import CollectingOutputChannel, InputChannel, OutputChannel
+from rasa_core_api.channels import CollectingOutputChannel, InputChannel, OutputChannel, UserMessage
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.releases import BY_NAME
+from rasa_core_api.server import Server
+from rasa_core_api.server_settings import ServerSettings
+from tests.fakes import Bot
+from tests.samples import domain
+from tests.wire import Wire
 
 BUTTONS = [{"title": "Yes", "payload": "/affirm"}, {"title": "No"}, {"payload": "/x", "type": "web", "a": 1}]
 
@@ -152,3 +158,40 @@ def test_collecting_before_images_had_a_form() -> None:
     channel = CollectingOutputChannel(BY_NAME["0.9"])
     channel.send_image_url("u", "i")
     assert channel.messages == [{"recipient_id": "u", "text": "Image: i"}]
+
+
+class Text(InputChannel):
+    """A channel of somebody's own, on a plain Klein application."""
+
+    def __init__(self, output: OutputChannel) -> None:
+        self.output = output
+
+    def blueprint(self, on_new_message: Any) -> Any:
+        app = Klein()
+
+        @app.route("/", methods=["GET"])
+        def health(request: Any) -> bytes:
+            return b"ok"
+
+        @app.route("/webhook", methods=["POST"])
+        async def receive(request: Any) -> bytes:
+            text = request.content.read().decode("utf-8")
+            message = UserMessage(text=text, sender_id="ada", input_channel=self.name(), output=self.output)
+            await on_new_message(message)
+            return b"taken"
+
+        return app
+
+
+def test_a_channel_of_ones_own() -> None:
+    """A channel with plain Klein routes talks to the bot; the log has its name."""
+    bot = Bot(domain("0.11"), {"greet": ["utter_bye"]})
+    output = Recorder()
+    channel = Text(output)
+    mounts = [(channel.url_prefix(), channel.blueprint(bot.agent.handle_message))]
+    wire = Wire(Server(bot.agent, ServerSettings(), mounts).site(), bot.clock)
+    assert wire.get("/webhooks/Text/").text == "ok"
+    assert wire.post("/webhooks/Text/webhook", b"/greet").text == "taken"
+    assert output.sent == [("ada", "bye"), ("ada", "1: again (/greet)")]
+    (user,) = [event for event in bot.log("ada") if event["event"] == "user"]
+    assert user["input_channel"] == "Text"
