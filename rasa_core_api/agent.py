@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -43,7 +43,7 @@ from rasa_core_api.models.generation import Generation
 from rasa_core_api.nlg import ResponseGenerator
 from rasa_core_api.nlg.callback import CallbackGenerator
 from rasa_core_api.nlg.templates import TemplateGenerator
-from rasa_core_api.processor import Model, Predicted, Processor
+from rasa_core_api.processor import Model, Observer, Predicted, Processor
 from rasa_core_api.reminders import Reminders, is_cancelled
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.trackers import EventVerbosity, Tracker, TrackerView
@@ -112,6 +112,9 @@ class Agent:
     installer: Installer | None = None
     slices: Slices = field(default=Factory(lambda self: Slices(self.clock), takes_self=True))
     _model: Model | None = field(default=None, init=False)
+    _router: Callable[[str], Model | None] | None = field(default=None, init=False)
+    _observer: Observer | None = field(default=None, init=False)
+    _also_served: tuple[Domain, ...] = field(default=(), init=False)
 
     event_reader: EventReader = field(init=False)
     _trackers: LiveTrackers = field(init=False)
@@ -164,12 +167,40 @@ class Agent:
         """Serve another model from the next turn on; an interpreter of its own comes with it."""
         if interpreter is not None:
             self.interpreter = interpreter
-        self._model = self.prepare(generation)
-        Deferred.fromCoroutine(self._trackers.serve(generation.domain)).addErrback(
-            lambda failure: log.failure("trackers of the old model could not be dropped", failure)
-        )
+        self._model = evolve(self.prepare(generation), observer=self._observer)
+        self._drop_trackers()
         log.info("serving the model {source}", source=generation.source or generation.fingerprint)
         return self._model
+
+    def route(self, router: Callable[[str], Model | None] | None, *domains: Domain) -> None:
+        """Let other models serve some conversations: those for whose sender `router` gives one.
+
+        `domains` are the domains of these models. The choice for one sender should not change from turn to turn:
+        each change reads the conversation anew.
+        """
+        self._router = router
+        self._also_served = domains
+        self._drop_trackers()
+
+    def observe(self, observer: Observer | None) -> None:
+        """Have the model in service watched from the next turn on, and every one that replaces it."""
+        self._observer = observer
+        if self._model is not None:
+            self._model = evolve(self._model, observer=observer)
+
+    def model_of(self, sender_id: str) -> Model:
+        """The model that serves a conversation. Raises `AgentNotReady`."""
+        model = self.model
+        if self._router is None:
+            return model
+        return self._router(sender_id) or model
+
+    def _drop_trackers(self) -> None:
+        """Let go of the models that are out of service; trackers hold theirs."""
+        domains = self._also_served if self._model is None else (self._model.domain, *self._also_served)
+        Deferred.fromCoroutine(self._trackers.serve(*domains)).addErrback(
+            lambda failure: log.failure("trackers of the old model could not be dropped", failure)
+        )
 
     def prepare(self, generation: Generation) -> Model:
         """The generation with what a turn needs around it; nothing is put into service."""
@@ -216,11 +247,13 @@ class Agent:
         if self._model is None:
             log.info("a message was dropped: no model is loaded yet")
             return []
-        return await self._processor.handle_message(self._model, message)
+        return await self._processor.handle_message(self.model_of(message.sender_id), message)
 
     async def handle_text(self, text: str, sender_id: str) -> list[BotMessage]:
         """One turn for a text over the HTTP API."""
-        return await self._processor.handle_message(self.model, UserMessage(text=text, sender_id=sender_id))
+        return await self._processor.handle_message(
+            self.model_of(sender_id), UserMessage(text=text, sender_id=sender_id)
+        )
 
     async def parse(self, text: str) -> dict[str, JSON]:
         """What the interpreter makes of a text; no conversation is touched."""
@@ -251,7 +284,7 @@ class Agent:
         """The tracker, stored when it is new; the caller holds its place in line."""
         if self._model is None:
             raise NoDomain("Could not retrieve tracker. Most likely because there is no domain set on the agent.")
-        tracker, stored = await self._trackers.current(sender_id, self._model.domain)
+        tracker, stored = await self._trackers.current(sender_id, self.model_of(sender_id).domain)
         await self._store_new(tracker, stored)
         return tracker
 
@@ -283,7 +316,7 @@ class Agent:
             )
         async with self._lines.of(sender_id):
             await self.slices.breathe()
-            tracker, stored = await self._trackers.current(sender_id, self.domain)
+            tracker, stored = await self._trackers.current(sender_id, self.model_of(sender_id).domain)
             try:
                 await replay(tracker, events, self.slices)
             except BaseException:
@@ -299,7 +332,7 @@ class Agent:
         verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
     ) -> TrackerView:
         """Discard the conversation and begin a new one from these events. Raises `InvalidParameter`."""
-        domain = self.domain
+        domain = self.model_of(sender_id).domain
         events, _ = await self._read_events(items, skip=True)
         async with self._lines.of(sender_id):
             await self.slices.breathe()
@@ -350,7 +383,7 @@ class Agent:
         verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
     ) -> tuple[TrackerView, list[BotMessage]]:
         """Run exactly one action. Raises `UnknownAction`."""
-        model = self.model
+        model = self.model_of(sender_id)
         model.domain.index_of(action_name)
         async with self._lines.of(sender_id):
             await self.slices.breathe()
@@ -365,7 +398,7 @@ class Agent:
 
     async def predict(self, sender_id: str, verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART) -> Scored:
         """What the bot would do next; a follow-up action is used for this answer only."""
-        model = self.model
+        model = self.model_of(sender_id)
         async with self._lines.of(sender_id):
             await self.slices.breathe()
             tracker, stored = await self._trackers.current(sender_id, model.domain)
@@ -410,7 +443,7 @@ class Agent:
         verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
     ) -> TrackerView:
         """Log a message of the user without answering it."""
-        model = self.model
+        model = self.model_of(sender_id)
         async with self._lines.of(sender_id):
             await self.slices.breathe()
             turn = await self._processor.begin(model, sender_id)
@@ -427,7 +460,7 @@ class Agent:
 
     async def parse_old(self, sender_id: str, text: str) -> NextAction:
         """Log a message and predict the one action that the caller is to run."""
-        model = self.model
+        model = self.model_of(sender_id)
         async with self._lines.of(sender_id):
             await self.slices.breathe()
             turn = await self._processor.begin(model, sender_id)
@@ -444,7 +477,7 @@ class Agent:
 
     async def continue_old(self, sender_id: str, executed_action: str | None, items: Iterable[JSON]) -> NextAction:
         """Log what the caller ran and predict the next action. Raises `UnknownAction`, `InvalidParameter`."""
-        model = self.model
+        model = self.model_of(sender_id)
         if executed_action is not None:
             model.domain.index_of(executed_action)
         events, _ = await self._read_events(items, skip=True)
@@ -521,7 +554,7 @@ class Agent:
 
     async def _remind(self, sender_id: str, reminder: ReminderScheduled, output: object) -> None:
         if self._model is not None:
-            await self._processor.run_reminder(self._model, sender_id, reminder, output, is_cancelled)
+            await self._processor.run_reminder(self.model_of(sender_id), sender_id, reminder, output, is_cancelled)
 
     @property
     def busy(self) -> int:

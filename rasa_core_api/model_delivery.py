@@ -21,9 +21,10 @@ from rasa_core_api.constants import JSON
 from rasa_core_api.endpoints import EndpointConfig
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.model_poller import ModelPoller
-from rasa_core_api.models.download import Delivery, Nothing, fetch
+from rasa_core_api.model_rollout import Canary, Second, Shadow
+from rasa_core_api.models.download import Delivery, Nothing, Target, fetch
 from rasa_core_api.models.generation import Generation
-from rasa_core_api.models.installation import Installer
+from rasa_core_api.models.installation import Checks, Installer
 from rasa_core_api.models.pull_settings import PullSettings
 from rasa_core_api.models.rehearsal import Rehearsal, rehearse_apart
 from rasa_core_api.models.workshop import Kept, Workshop
@@ -47,6 +48,9 @@ class ModelDelivery:
     _new_http: Callable[[], IAgent]
     pulls: PullSettings | None = None
     poller: ModelPoller | None = field(default=None, init=False)
+    _shadow: Shadow | None = field(default=None, init=False)
+    _canary: Canary | None = field(default=None, init=False)
+    _seconds: dict[str, Second] = field(factory=dict, init=False)
     _loaded_at: float | None = field(default=None, init=False)
     _last_upload_error: str | None = field(default=None, init=False)
     _starting: Deferred[None] | None = field(default=None, init=False)
@@ -68,6 +72,22 @@ class ModelDelivery:
                 self.pulls.target.shown,
                 self._now,
             )
+            self._add_seconds(self.pulls)
+
+    def _add_seconds(self, pulls: PullSettings) -> None:
+        checks = Checks(public_key=pulls.checks.public_key)  # a pinned hash is that of the model in service
+
+        def add(name: str, target: Target, serve: Callable[[Generation], None]) -> None:
+            self._seconds[name] = Second(
+                target, checks, self.installer, self._ask, self._clock, pulls.interval, self._now, serve
+            )
+
+        if pulls.shadow is not None:
+            self._shadow = Shadow(self.agent)
+            add("shadow", pulls.shadow, self._shadow.serve)
+        if pulls.canary is not None:
+            self._canary = Canary(self.agent, pulls.canary)
+            add("canary", pulls.canary.target, self._canary.serve)
 
     # --- the model server ----------------------------------------------------------------------------
 
@@ -81,6 +101,8 @@ class ModelDelivery:
         with suppress(CancelledError):
             await self._serve_kept()
             self.poller.start()
+            for second in self._seconds.values():
+                second.poller.start()
 
     async def stop(self) -> None:
         """End pulls and installations that are under way; nothing but the kept model is left on disk."""
@@ -89,6 +111,11 @@ class ModelDelivery:
             await self._starting
         if self.poller is not None:
             await self.poller.stop()
+        for second in self._seconds.values():
+            await second.poller.stop()
+        for watcher in (self._shadow, self._canary):
+            if watcher is not None:
+                watcher.close()
         self.installer.close()
 
     async def _serve_kept(self) -> None:
@@ -123,10 +150,13 @@ class ModelDelivery:
 
     async def _fetch(self, fingerprint: str, unwanted: str | None) -> Delivery | Nothing:
         assert self.pulls is not None
+        return await self._ask(self.pulls.target, fingerprint, unwanted)
+
+    async def _ask(self, target: Target, fingerprint: str, unwanted: str | None) -> Delivery | Nothing:
         if self._http is None:
             self._http = self._new_http()
         place = self.installer.workshop.place("download")
-        return await fetch(self._http, self.pulls.target, fingerprint, place, self._clock, unwanted)
+        return await fetch(self._http, target, fingerprint or None, place, self._clock, unwanted)
 
     async def _install(self, delivery: Delivery) -> None:
         assert self.pulls is not None
@@ -187,6 +217,11 @@ class ModelDelivery:
         if self.poller is not None:
             pulled = self.poller.status()
             status |= {**pulled, "last_error": pulled["last_error"] or self._last_upload_error}
+        watchers = {"shadow": self._shadow, "canary": self._canary}
+        for name, second in self._seconds.items():
+            watcher = watchers[name]
+            assert watcher is not None
+            status[name] = {**second.poller.status(), **watcher.status()}
         return status
 
 

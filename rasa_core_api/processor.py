@@ -53,6 +53,16 @@ class OutputChannel(Protocol):
         """Send one response."""
 
 
+class Observer(Protocol):
+    """Watches what a model does in turns."""
+
+    def predicted(self, tracker: Tracker, action: str) -> None:
+        """The policies chose an action; the tracker does not have it yet."""
+
+    def turn_over(self, failed: bool) -> None:
+        """A turn ended; `failed`: it or one of its actions did."""
+
+
 @frozen(kw_only=True)
 class Model:
     """A generation in service: everything a turn needs, immutable, swapped as a whole."""
@@ -65,6 +75,7 @@ class Model:
     fingerprint: str
     action_fingerprints: Mapping[str, JSON] = field(factory=dict, repr=False)
     source: str = ""
+    observer: Observer | None = field(default=None, repr=False)
 
     @property
     def release(self) -> Release:
@@ -98,6 +109,7 @@ class Turn:
     output: OutputChannel | None = None
     answers: list[BotMessage] = field(factory=list)
     reminders: list[ReminderScheduled] = field(factory=list)
+    failed: bool = False  # an action did
 
 
 @define
@@ -168,11 +180,14 @@ class Processor:
                 await self.log_message(turn, message)
                 await self.act(turn)
                 await self.commit(turn)
-            except BaseException:
+            except BaseException as error:
+                turn.failed = turn.failed or isinstance(error, Exception)
                 self.abandon(turn)
                 raise
             finally:
                 turn.tracker.release_followup()
+                if model.observer is not None:
+                    model.observer.turn_over(turn.failed)
             return turn.answers
 
     async def log_message(self, turn: Turn, message: UserMessage) -> None:
@@ -233,6 +248,8 @@ class Processor:
             if not self.may_predict(tracker, model.domain):
                 return
             predicted = self.predict(model, tracker)
+            if model.observer is not None and predicted.choice is not None:
+                model.observer.predicted(tracker, predicted.action)
             await self.run_action(turn, predicted.action, predicted.policy, predicted.confidence)
             if predicted.action == ACTION_LISTEN:
                 return
@@ -287,6 +304,7 @@ class Processor:
         return [evolve(event, timestamp=self.now()) for event in events]
 
     async def _apologise(self, turn: Turn) -> None:
+        turn.failed = True
         if self.failure_template is None:
             return
         try:

@@ -1,0 +1,204 @@
+"""Second models beside the one in service: a shadow that only predicts, a canary that serves a share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from attrs import define, evolve, field
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from rasa_core_api.agent import Agent
+from rasa_core_api.constants import JSON
+from rasa_core_api.model_poller import ModelPoller
+from rasa_core_api.models.download import Delivery, Nothing, Target
+from rasa_core_api.models.generation import Generation
+from rasa_core_api.models.installation import Checks, Installer
+from rasa_core_api.models.pull_settings import CanarySettings
+from rasa_core_api.models.rollout import Comparison, Trial, chosen
+from rasa_core_api.processor import Model
+from rasa_core_api.trackers import Tracker
+
+log = Logger()
+
+#: Asks a model server: target, fingerprint, unwanted tag.
+Fetch = Callable[[Target, str, str | None], Awaitable[Delivery | Nothing]]
+
+
+@define
+class Second:
+    """One more model that is pulled; `serve` puts it to its use."""
+
+    _target: Target
+    _checks: Checks
+    _installer: Installer
+    _fetch: Fetch
+    _clock: IReactorTime
+    _interval: float | None
+    _now: Callable[[], float]
+    _serve: Callable[[Generation], None]
+    tag: str = field(default="", init=False)
+    poller: ModelPoller = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.poller = ModelPoller(
+            self._clock,
+            lambda fingerprint, unwanted: self._fetch(self._target, fingerprint, unwanted),
+            self._install,
+            lambda delivery: _unlink(delivery),
+            lambda: self.tag,
+            lambda: True,
+            self._interval,
+            self._target.shown,
+            self._now,
+        )
+
+    async def _install(self, delivery: Delivery) -> None:
+        try:
+            generation = await self._installer.load(
+                delivery.path,
+                delivery.tag,
+                self._target.shown,
+                checks=self._checks,
+                sha256=delivery.sha256,
+                signature=delivery.signature,
+            )
+        finally:
+            _unlink(delivery)
+        self._serve(generation)
+        self.tag = delivery.tag
+
+
+def _unlink(delivery: Delivery) -> None:
+    with suppress(OSError):
+        os.unlink(delivery.path)
+
+
+@define
+class Shadow:
+    """Predicts what the model in service predicts, tells nobody, and counts where they agree.
+
+    Counting begins anew with every new model on either side.
+    """
+
+    _agent: Agent
+    _generation: Generation | None = field(default=None, init=False)
+    _comparison: Comparison | None = field(default=None, init=False)
+    _against: str | None = field(default=None, init=False)  # fingerprint of the model in service
+
+    def serve(self, generation: Generation) -> None:
+        """Compare with this model from now on."""
+        self._generation = generation
+        self._against = None
+        self._agent.observe(self)
+
+    def predicted(self, tracker: Tracker, action: str) -> None:
+        """An observer's part."""
+        if self._generation is None:
+            return
+        if self._comparison is None or self._against != self._agent.fingerprint:
+            self.close()
+            self._against = self._agent.fingerprint
+            self._comparison = Comparison(self._generation, self._agent.slices)
+        self._comparison.predicted(tracker, action)
+
+    def turn_over(self, failed: bool) -> None:
+        """An observer's part: a shadow answers for nothing."""
+
+    def close(self) -> None:
+        """Let go of what is being compared."""
+        if self._comparison is not None:
+            self._comparison.close()
+            self._comparison = None
+
+    def status(self) -> dict[str, JSON]:
+        """Part of `/status`."""
+        status: dict[str, JSON] = {"fingerprint": None if self._generation is None else self._generation.fingerprint}
+        return status if self._comparison is None else status | self._comparison.as_json()
+
+
+@define
+class Canary:
+    """Serves a share of the conversations, chosen by a hash of the sender, until its rates pass a limit."""
+
+    _agent: Agent
+    _settings: CanarySettings
+    _model: Model | None = field(default=None, init=False)
+    _trial: Trial | None = field(default=None, init=False)
+    _against: str | None = field(default=None, init=False)  # fingerprint of the model in service
+    withdrawn: str | None = field(default=None, init=False)  # the reason
+
+    def serve(self, generation: Generation) -> None:
+        """Serve the share with this model from the next turn on; its trial begins."""
+        self.close()
+        settings = self._settings
+        self.withdrawn = None
+        self._against = None
+        self._trial = Trial(settings.max_error_rate, settings.max_disagreement, settings.min_turns, self._withdraw)
+        self._model = evolve(self._agent.prepare(generation), observer=self)
+        self._agent.route(self._route, generation.domain)
+        log.info(
+            "the canary {source} serves {share:g} of the conversations", source=generation.source, share=settings.share
+        )
+
+    def _route(self, sender_id: str) -> Model | None:
+        return self._model if chosen(sender_id, self._settings.share) else None
+
+    def predicted(self, tracker: Tracker, action: str) -> None:
+        """An observer's part."""
+        trial = self._trial
+        if trial is None or trial.over:
+            return
+        main = self._agent.model
+        if trial.comparison is None or self._against != main.fingerprint:
+            if trial.comparison is not None:
+                trial.comparison.close()
+            self._against = main.fingerprint
+            generation = Generation(
+                domain=main.domain,
+                ensemble=main.ensemble,
+                fingerprint=main.fingerprint,
+                metadata={},
+                source=main.source,
+            )
+            trial.comparison = Comparison(generation, self._agent.slices, trial.judge)
+        trial.predicted(tracker, action)
+
+    def turn_over(self, failed: bool) -> None:
+        """An observer's part."""
+        if self._trial is not None:
+            self._trial.turn_over(failed)
+
+    def _withdraw(self, reason: str) -> None:
+        self.withdrawn = reason
+        source = "" if self._model is None else self._model.source
+        self._model = None
+        self._agent.route(None)
+        if self._trial is not None and self._trial.comparison is not None:
+            self._trial.comparison.close()
+        log.error("the canary {source} is withdrawn: {reason}", source=source, reason=reason)
+
+    def close(self) -> None:
+        """Serve nobody any more."""
+        if self._trial is not None and self._trial.comparison is not None:
+            self._trial.comparison.close()
+        if self._model is not None:
+            self._model = None
+            self._agent.route(None)
+
+    def status(self) -> dict[str, JSON]:
+        """Part of `/status`."""
+        trial = self._trial
+        status: dict[str, JSON] = {
+            "fingerprint": None if self._model is None else self._model.fingerprint,
+            "share": self._settings.share,
+            "serving": self._model is not None,
+            "withdrawn": self.withdrawn,
+            "turns": 0 if trial is None else trial.turns,
+            "errors": 0 if trial is None else trial.errors,
+        }
+        if trial is not None and trial.comparison is not None:
+            status |= trial.comparison.as_json()
+        return status
