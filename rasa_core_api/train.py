@@ -196,7 +196,12 @@ def _train(options: argparse.Namespace) -> int:
     out = Path(options.out)
     persist(written(trained, options.for_release, files, keep_stories=options.dump_stories), out)
     if options.debug_plots:
-        raise NotBuilt("drawing the connections of story blocks is not built yet")
+        from rasa_core_api.training.drawing import draw
+        from rasa_core_api.training.story_picture import block_picture
+
+        page = Path("story_blocks_connections.html")
+        page.write_text(draw(block_picture(files.steps), "story blocks and their checkpoints"), "utf-8")
+        print(f"drew the connections of the story blocks to {page}")
     print(summary(trained, files))
     print(f"wrote the model to {out}")
     return 0
