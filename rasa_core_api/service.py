@@ -123,7 +123,9 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
         http=http,
         clock=reactor,
         endpoints=endpoints,
-        interpreter=make_interpreter(settings.nlu, endpoints.nlu, http=http, clock=reactor, environ=environ),
+        interpreter=make_interpreter(
+            settings.nlu, endpoints.nlu, http=http, clock=reactor, environ=environ, new_id=new_id
+        ),
         new_id=new_id,
         failure_template=settings.failure_template,
         version=wire if release_of(wire).sends_version else _NEWEST,

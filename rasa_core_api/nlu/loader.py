@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,18 +45,20 @@ def make_interpreter(
     http: OutgoingHTTP,
     clock: IReactorTime,
     environ: Mapping[str, str],
+    new_id: Callable[[], str] | None = None,
 ) -> Interpreter | None:
     """The interpreter for the value of `-u` and the `nlu` entry of the endpoints file; None where there is neither.
 
     With an entry, the server there is asked, and `-u` names its project and model; else `-u` is a model here. The
     environment says where retrained models are kept (`cache_directory`) and may replace the URL of duckling.
+    `new_id` makes the ids that an NLU server is told of messages.
     Raises UnsupportedModel and InvalidConfiguration as `load_nlu` does.
     """
     if endpoint is not None:
         from rasa_core_api.nlu.remote import RemoteInterpreter, project_and_model
 
         project, model = (None, None) if nlu is None else project_and_model(nlu)
-        return RemoteInterpreter(endpoint, http=http, clock=clock, project=project, model=model)
+        return RemoteInterpreter(endpoint, http=http, clock=clock, project=project, model=model, new_id=new_id)
     if nlu is None:
         return None
     from rasa_core_api.nlu.duckling import duckling_factory

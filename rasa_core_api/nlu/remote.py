@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -34,8 +34,13 @@ class RemoteInterpreter(Interpreter):
         clock: IReactorTime,
         project: str | None = None,
         model: str | None = None,
+        new_id: Callable[[], str] | None = None,
     ) -> None:
-        """Parameters that are None are not sent; an empty project is the server's `default`."""
+        """Parameters that are None are not sent; an empty project is the server's `default`.
+
+        `new_id` gives a message that has none its id.
+        """
+        self._new_id = new_id
         self._endpoint = endpoint
         self._http = http
         self._parameters = {
@@ -62,6 +67,8 @@ class RemoteInterpreter(Interpreter):
         """The server's parse result. Raises OutgoingFailed where there is none, to tell that from an empty one."""
         question = text[:MAX_QUESTION].encode("utf-8", "replace").decode("utf-8")
         parameters = {**self._parameters, "q": question}
+        if message_id is None and self._new_id is not None:
+            message_id = self._new_id()
         if message_id is not None:
             parameters["message_id"] = message_id
         answer = await self._http.request_json(self._endpoint, "GET", "parse", params=parameters, max_bytes=MAX_ANSWER)

@@ -47,6 +47,17 @@ def test_question() -> None:
     assert query(server) == {"q": ["x"], "project": [""], "model": ["current"]}
 
 
+def test_message_ids() -> None:
+    """A message that brings no id of its own gets one, where ids can be made."""
+    server = FakeServer(PARSE)
+    endpoint = EndpointConfig.from_json({"url": "http://nlu:5000"}, "endpoints.yml: nlu")
+    asking = RemoteInterpreter(endpoint, http=server.http, clock=server.clock, new_id=lambda: "made")
+    server.wait(asking.parse("x"))
+    assert query(server)["message_id"] == ["made"]
+    server.wait(asking.parse("x", "own"))
+    assert query(server)["message_id"] == ["own"]
+
+
 def test_settings_of_the_entry() -> None:
     """Headers, parameters, credentials and the token's name of the entry take part."""
     server = FakeServer(PARSE)
