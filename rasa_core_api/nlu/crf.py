@@ -44,6 +44,9 @@ _TEXTS: dict[str, Callable[[str], str]] = {
 _FLAGS: dict[str, Callable[[str], bool]] = {"title": str.istitle, "upper": str.isupper, "digit": str.isdigit}
 KNOWN_FEATURES = frozenset({*_TEXTS, *_FLAGS, "pattern"})
 
+#: Features of one place of the window: prefixes and texts, names and tests, and the prefix of patterns.
+_Template = tuple[list[tuple[str, Callable[[str], str]]], list[tuple[str, Callable[[str], bool]]], str]
+
 
 def word_attributes(word: str, flags: Mapping[str, bool], features: Sequence[str], offset: int) -> dict[str, float]:
     """The attributes a word gives to the position `offset` places before it, with their weights (1 or 0).
@@ -177,10 +180,11 @@ class WordScores:
         self._model = model
         self._features = features
         self._half = len(features) // 2
-        self._patterns = any("pattern" in row for row in features)
+        self._templates = [_template(row, place - self._half) for place, row in enumerate(features)]
+        self._patterns = any(pattern for _, _, pattern in self._templates)
         width = len(model.labels)
-        self._begin = self._sum(["BOS"])
-        self._end = self._sum(["EOS"])
+        self._begin = self._sum("BOS")
+        self._end = self._sum("EOS")
         transitions = model.transitions
         self._chain = np.exp(transitions - transitions.max())
         self._chain_back = np.ascontiguousarray(self._chain.T)
@@ -280,20 +284,36 @@ class WordScores:
         self._table[place] = row
 
     def _row(self, word: str, flags: Mapping[str, bool]) -> npt.NDArray[np.float64]:
-        """What a word gives to the position that is 1, 0, -1 ... places behind it."""
-        half = self._half
-        row = np.empty((len(self._features), len(self._model.labels)))
-        for place, features in enumerate(self._features):
-            found = word_attributes(word, flags, features, place - half)
-            row[place] = self._sum([name for name, weight in found.items() if weight])
+        """What a word gives to the position that is 1, 0, -1 ... places behind it: the sum over `word_attributes`."""
+        row = np.zeros((len(self._features), len(self._model.labels)))
+        for total, (texts, tests, pattern) in zip(row, self._templates, strict=True):
+            for prefix, value in texts:
+                self._add(total, prefix + value(word))
+            for name, test in tests:
+                if test(word):
+                    self._add(total, name)
+            if pattern:
+                for known, matched in flags.items():
+                    if matched:
+                        self._add(total, pattern + known)
         return row
 
-    def _sum(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    def _add(self, total: npt.NDArray[np.float64], name: str) -> None:
         model = self._model
-        total = np.zeros(len(model.labels))
-        for name in names:
-            number = model.attributes.get(name)
-            if number is not None:
-                span = slice(model.starts[number], model.starts[number + 1])
-                total[model.targets[span]] += model.weights[span]
+        number = model.attributes.get(name)
+        if number is not None:
+            span = slice(model.starts[number], model.starts[number + 1])
+            total[model.targets[span]] += model.weights[span]
+
+    def _sum(self, name: str) -> npt.NDArray[np.float64]:
+        total = np.zeros(len(self._model.labels))
+        self._add(total, name)
         return total
+
+
+def _template(features: Sequence[str], offset: int) -> _Template:
+    """The names of `word_attributes`, as far as they do not depend on the word."""
+    names = list(dict.fromkeys(features))
+    texts = [(f"{offset}:{name}:", _TEXTS[name]) for name in names if name in _TEXTS]
+    tests = [(f"{offset}:{name}", _FLAGS[name]) for name in names if name in _FLAGS]
+    return texts, tests, f"{offset}:pattern:" if "pattern" in names else ""
