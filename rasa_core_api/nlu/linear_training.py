@@ -87,7 +87,8 @@ def train_linear(examples: Sequence[Example], settings: Mapping[str, JSON]) -> t
     labels = np.array([numbers[str(example.intent)] for example in used])
     targets = np.full((len(used), len(intents)), -1.0)
     targets[np.arange(len(used)), labels] = 1.0
-    kernel = matrix.gram() + 1.0
+    kernel = matrix.gram()
+    kernel += 1.0
     factors, temperature = (_best if len(used) <= MAX_TRIED else _usual)(kernel, targets, labels)
     weights = matrix.transposed_times(factors)
     # the features already hold idf; prediction multiplies with it itself

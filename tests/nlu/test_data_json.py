@@ -98,7 +98,7 @@ def test_errors_name_their_line(change: dict[str, Any], line: int, reason: str) 
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [('{"a":\n 1,\n}', 3), ("[" * 200, None), ("", 1), ('{"a": 1} x', 1), ("[[[", 1)]
+    ("text", "line"), [('{"a":\n 1\n x}', 3), ("[" * 200, None), ("", 1), ('{"a": 1} x', 1), ("[[[", 1)]
 )
 def test_not_json(text: str, line: int | None) -> None:
     """Text that is not JSON is refused with the line where reading stopped."""
