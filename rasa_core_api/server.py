@@ -17,6 +17,7 @@ from rasa_core_api.constants import JSON
 from rasa_core_api.domain import Domain
 from rasa_core_api.exceptions import (
     ActionFailed,
+    EvaluationFailed,
     InvalidConfiguration,
     InvalidParameter,
     MessageFailed,
@@ -225,7 +226,10 @@ class Server:
     async def evaluate(self, request: Request) -> bytes:
         """How well the model predicts the stories in the body."""
         stories = await self._bodies.text(request)
-        return send_json(request, await self._agent.evaluate(stories, flag(query_of(request), "e2e")))
+        report = await self._agent.evaluate(stories, flag(query_of(request), "e2e"))
+        if not report["actions"]:
+            raise EvaluationFailed("Evaluation could not be created. Error: the stories hold no action to predict")
+        return send_json(request, report)
 
     @app.route("/parse", methods=["POST"])
     @rights(READY)

@@ -33,6 +33,7 @@ SCRIPT: dict[str | None, list[str]] = {"greet": ["utter_hi"], "bye": ["utter_bye
 ROUTES = [
     ("/", "GET", False, 200),
     ("/version", "GET", False, 200),
+    ("/healthz", "GET", False, 200),
     ("/status", "GET", True, 200),
     ("/domain", "GET", True, 503),
     ("/conversations", "GET", True, 200),
@@ -393,7 +394,7 @@ def test_upload_by_a_client_that_leaves(bot: Bot, wire: Wire) -> None:
     assert bot.agent.fingerprint == "f-2"
 
 
-# --- what this build lacks -----------------------------------------------------------------------------
+# --- learning and testing --------------------------------------------------------------------------------
 
 
 def test_finetune(wire: Wire) -> None:
@@ -410,10 +411,23 @@ def test_finetune(wire: Wire) -> None:
 
 
 def test_evaluate(wire: Wire) -> None:
-    """What is not built says so."""
-    response = wire.post("/evaluate?e2e=true", b"## story\n* greet\n - utter_hi\n")
-    assert (response.status, response.json()["reason"]) == (501, "NotImplemented")
-    assert wire.post("/evaluate", b"\xff").status == 400
+    """Stories are held against what the model predicts; what are none are refused."""
+    report = wire.post("/evaluate", b"## story\n* greet\n - utter_hi\n* bye\n - utter_hi\n").json()
+    assert report["is_end_to_end_evaluation"] is False
+    assert [action["predicted"] for action in report["actions"]] == [
+        "utter_hi",
+        "action_listen",
+        "utter_bye",
+        "action_listen",
+    ]
+    assert 0 < report["accuracy"] < 1
+    report = wire.post("/evaluate?e2e=true", b"## story\n* greet: /greet\n - utter_hi\n").json()
+    assert report["is_end_to_end_evaluation"] is True
+    for stories in (b"", b"## empty\n", b"* greet\n - slot{x\n"):
+        response = wire.post("/evaluate", stories)
+        assert (response.status, response.json()["reason"]) == (400, "FailedEvaluation")
+        assert response.json()["message"].startswith("Evaluation could not be created. Error: ")
+    assert wire.post("/evaluate", b"\xff").json()["reason"] == "InvalidParameter"
 
 
 # --- texts and events without a conversation -----------------------------------------------------------
