@@ -182,6 +182,13 @@ class Agent:
         self._also_served = domains
         self._drop_trackers()
 
+    def install_interpreter(self, interpreter: Interpreter) -> None:
+        """Understand texts otherwise from the next turn on, unless the model in service brought its own NLU."""
+        before, self.interpreter = self.interpreter, interpreter
+        model = self._model
+        if model is not None and (model.interpreter is before or isinstance(model.interpreter, RegexInterpreter)):
+            self._model = evolve(model, interpreter=interpreter)
+
     def observe(self, observer: Observer | None) -> None:
         """Have the model in service watched from the next turn on, and every one that replaces it."""
         self._observer = observer
@@ -217,7 +224,7 @@ class Agent:
             ensemble=generation.ensemble,
             actions=ActionRegistry(domain, server),
             generator=generator,
-            interpreter=self.interpreter or RegexInterpreter(domain.release),
+            interpreter=generation.interpreter or self.interpreter or RegexInterpreter(domain.release),
             fingerprint=generation.fingerprint,
             action_fingerprints=fingerprints if isinstance(fingerprints, Mapping) else {},
             source=generation.source,
@@ -466,6 +473,10 @@ class Agent:
             turn = await self._processor.begin(model, sender_id)
             try:
                 await self._processor.log_message(turn, UserMessage(text=text, sender_id=sender_id))
+                if not Processor.may_predict(turn.tracker, model.domain):
+                    # as these releases did: what is said to a paused bot over this route is not kept
+                    self._processor.abandon(turn)
+                    return NextAction(None, PAUSED, turn.tracker.view(EventVerbosity.NONE))
                 action = self._next(model, turn.tracker)
                 await self._processor.commit(turn)
             except BaseException:
@@ -473,7 +484,7 @@ class Agent:
                 raise
             finally:
                 turn.tracker.release_followup()
-            return NextAction(action, PAUSED if action is None else None, turn.tracker.view(EventVerbosity.NONE))
+            return NextAction(action, None, turn.tracker.view(EventVerbosity.NONE))
 
     async def continue_old(self, sender_id: str, executed_action: str | None, items: Iterable[JSON]) -> NextAction:
         """Log what the caller ran and predict the next action. Raises `UnknownAction`, `InvalidParameter`."""
@@ -499,11 +510,9 @@ class Agent:
                 raise
             finally:
                 tracker.release_followup()
-            return NextAction(action, PAUSED if action is None else None, tracker.view(EventVerbosity.NONE))
+            return NextAction(action, None, tracker.view(EventVerbosity.NONE))
 
-    def _next(self, model: Model, tracker: Tracker) -> str | None:
-        if not Processor.may_predict(tracker, model.domain):
-            return None
+    def _next(self, model: Model, tracker: Tracker) -> str:
         predicted = self._predicted(model, tracker)
         if predicted.action == ACTION_LISTEN:
             tracker.update(

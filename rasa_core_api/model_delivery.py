@@ -20,6 +20,8 @@ from rasa_core_api.agent import Agent
 from rasa_core_api.constants import JSON
 from rasa_core_api.endpoints import EndpointConfig
 from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.interpreter import Interpreter
+from rasa_core_api.model_nlu import NluDelivery
 from rasa_core_api.model_poller import ModelPoller
 from rasa_core_api.model_rollout import Canary, Second, Shadow
 from rasa_core_api.models.download import Delivery, Nothing, Target, fetch
@@ -28,6 +30,7 @@ from rasa_core_api.models.installation import Checks, Installer
 from rasa_core_api.models.pull_settings import PullSettings
 from rasa_core_api.models.rehearsal import Rehearsal, rehearse_apart
 from rasa_core_api.models.workshop import Kept, Workshop
+from rasa_core_api.nlu.loader import EmbeddedInterpreter, cache_directory, load_nlu
 
 log = Logger()
 
@@ -47,10 +50,12 @@ class ModelDelivery:
     _worker: Callable[..., Awaitable[Any]]
     _new_http: Callable[[], IAgent]
     pulls: PullSettings | None = None
+    nlu_pulls: PullSettings | None = None
     poller: ModelPoller | None = field(default=None, init=False)
     _shadow: Shadow | None = field(default=None, init=False)
     _canary: Canary | None = field(default=None, init=False)
     _seconds: dict[str, Second] = field(factory=dict, init=False)
+    _nlu: NluDelivery | None = field(default=None, init=False)
     _loaded_at: float | None = field(default=None, init=False)
     _last_upload_error: str | None = field(default=None, init=False)
     _starting: Deferred[None] | None = field(default=None, init=False)
@@ -73,6 +78,10 @@ class ModelDelivery:
                 self._now,
             )
             self._add_seconds(self.pulls)
+        if self.nlu_pulls is not None:
+            self._nlu = NluDelivery(
+                self.agent, self.installer, self.nlu_pulls, self._ask, self._clock, self._now, self._worker
+            )
 
     def _add_seconds(self, pulls: PullSettings) -> None:
         checks = Checks(public_key=pulls.checks.public_key)  # a pinned hash is that of the model in service
@@ -96,9 +105,11 @@ class ModelDelivery:
         self._starting = Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
-        if self.poller is None:
-            return
         with suppress(CancelledError):
+            if self._nlu is not None:
+                await self._nlu.start()
+            if self.poller is None:
+                return
             await self._serve_kept()
             self.poller.start()
             for second in self._seconds.values():
@@ -113,6 +124,8 @@ class ModelDelivery:
             await self.poller.stop()
         for second in self._seconds.values():
             await second.poller.stop()
+        if self._nlu is not None:
+            await self._nlu.stop()
         for watcher in (self._shadow, self._canary):
             if watcher is not None:
                 watcher.close()
@@ -217,6 +230,8 @@ class ModelDelivery:
         if self.poller is not None:
             pulled = self.poller.status()
             status |= {**pulled, "last_error": pulled["last_error"] or self._last_upload_error}
+        if self._nlu is not None:
+            status["nlu"] = self._nlu.status()
         watchers = {"shadow": self._shadow, "canary": self._canary}
         for name, second in self._seconds.items():
             watcher = watchers[name]
@@ -228,6 +243,7 @@ class ModelDelivery:
 def build_delivery(
     agent: Agent,
     endpoint: EndpointConfig | None,
+    nlu_endpoint: EndpointConfig | None = None,
     *,
     reactor: Any,
     environ: Mapping[str, str],
@@ -258,9 +274,27 @@ def build_delivery(
         rehearse,
         worker,
         tuple(trusted_modules),
+        nlu_cache=cache_directory(environ),
+        load_interpreter=_interpreter_loader(agent, reactor, environ),
         new_fingerprint=new_id,
     )
-    return ModelDelivery(agent, installer, reactor, now, worker, lambda: _new_http(reactor), pulls)
+    nlu_pulls = None if nlu_endpoint is None else PullSettings.from_endpoint(nlu_endpoint, environ)
+    return ModelDelivery(agent, installer, reactor, now, worker, lambda: _new_http(reactor), pulls, nlu_pulls)
+
+
+def _interpreter_loader(agent: Agent, reactor: Any, environ: Mapping[str, str]) -> Callable[[Path], Interpreter]:
+    def load(directory: Path) -> Interpreter:
+        """In a thread; what calls other servers is made ready in the reactor's own."""
+        from rasa_core_api.nlu.duckling import duckling_factory
+        from rasa_core_api.nlu.message import NetworkComponent
+
+        connect = duckling_factory(agent.http, reactor, environ)
+        model = load_nlu(directory, cache=cache_directory(environ), connect=connect)
+        if any(isinstance(component, NetworkComponent) for component in model.components):
+            reactor.callFromThread(agent.http.prepare)
+        return EmbeddedInterpreter(model)
+
+    return load
 
 
 def _new_http(reactor: Any) -> IAgent:

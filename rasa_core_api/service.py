@@ -65,9 +65,7 @@ class Service:
     @property
     def site(self) -> ApiSite:
         """The site to listen with."""
-        return ApiSite(
-            self.root, self.agent.clock, self.settings.max_body, self.settings.log_level == "debug"
-        )
+        return ApiSite(self.root, self.agent.clock, self.settings.max_body, self.settings.log_level == "debug")
 
     async def start(self) -> None:
         """Open the store and whatever else needs the running reactor. Raises `InvalidConfiguration`."""
@@ -136,6 +134,7 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
     delivery = build_delivery(
         agent,
         endpoints.model,
+        endpoints.nlu_model,
         reactor=reactor,
         environ=environ,
         trusted_modules=trusted,
@@ -173,8 +172,6 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
 
 def _refuse_unbuilt(endpoints: Endpoints) -> None:
     source = endpoints.source
-    if endpoints.nlu_model is not None:
-        raise InvalidConfiguration(f"{source}: nlu_model: pulling NLU models is not built yet", file=source)
     if endpoints.event_broker is not None:
         raise InvalidConfiguration(f"{source}: event_broker: event brokers are not built yet", file=source)
 

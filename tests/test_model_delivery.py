@@ -18,6 +18,7 @@ from rasa_core_api.models.installation import Installer
 from rasa_core_api.models.pull_settings import PullSettings
 from rasa_core_api.models.rehearsal import Rehearsal, rehearse
 from rasa_core_api.models.workshop import Workshop
+from rasa_core_api.nlu.loader import EmbeddedInterpreter, load_nlu
 from tests.fakes import Bot
 from tests.models.samples import packed
 from tests.models.wire import CLOSE, WireServer, reply
@@ -35,7 +36,7 @@ async def rehearse_here(task: Rehearsal) -> None:
 class Site:
     """An agent with a delivery and a model server without sockets."""
 
-    def __init__(self, tmp_path: Path, ready: bool = False, pulls: bool = True, **keys: Any) -> None:
+    def __init__(self, tmp_path: Path, ready: bool = False, pulls: bool = True, nlu: bool = False, **keys: Any) -> None:
         self.bot = Bot(domain("0.11"), {"greet": ["utter_hi"]})
         self.agent = self.bot.agent
         if not ready:
@@ -49,9 +50,28 @@ class Site:
                 {"url": "http://models/core?token=secret", "keep": str(keep), **keys}, "endpoints.yml: model"
             )
             settings = PullSettings.from_endpoint(endpoint, {})
-        installer = Installer(lambda: Workshop.open(keep), rehearse_here, inline, new_fingerprint=self.agent.new_id)
+        installer = Installer(
+            lambda: Workshop.open(keep),
+            rehearse_here,
+            inline,
+            load_interpreter=lambda directory: EmbeddedInterpreter(load_nlu(directory)),
+            new_fingerprint=self.agent.new_id,
+        )
+        nlu_settings = None
+        if nlu:
+            nlu_endpoint = EndpointConfig.from_json(
+                {"url": "http://models/nlu", "keep": str(tmp_path / "kept-nlu")}, "endpoints.yml: nlu_model"
+            )
+            nlu_settings = PullSettings.from_endpoint(nlu_endpoint, {})
         self.delivery = ModelDelivery(
-            self.agent, installer, self.bot.clock, self.bot.clock.seconds, inline, lambda: self.server.agent, settings
+            self.agent,
+            installer,
+            self.bot.clock,
+            self.bot.clock.seconds,
+            inline,
+            lambda: self.server.agent,
+            settings,
+            nlu_settings,
         )
 
     def start(self) -> Site:

@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.domain import Domain
+from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.policies.ensemble import Ensemble
 from rasa_core_api.releases import Release
 
@@ -16,7 +17,8 @@ from rasa_core_api.releases import Release
 class Generation:
     """Domain and policies that belong together; put into service and replaced as a whole.
 
-    `metadata` is the model's own metadata file, `source` says where the model came from.
+    `metadata` is the model's own metadata file, `source` says where the model came from. `interpreter` understands
+    texts with an NLU model that came in the same archive.
     """
 
     domain: Domain
@@ -24,6 +26,7 @@ class Generation:
     fingerprint: str
     metadata: Mapping[str, JSON] = field(repr=False)
     source: str = ""
+    interpreter: Interpreter | None = field(default=None, repr=False)
 
     @property
     def release(self) -> Release:

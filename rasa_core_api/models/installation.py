@@ -14,14 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from rasa_core_api.exceptions import ModelBusy, UnsafeArchive
+from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.models.archives import DEFAULT_LIMITS, Limits
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.loader import load_generation
+from rasa_core_api.models.nlu_part import beside_dialogue_model, nlu_directory
 from rasa_core_api.models.rehearsal import Rehearsal
 from rasa_core_api.models.workshop import Workshop
 from rasa_core_api.trusted import class_finder
@@ -49,6 +51,7 @@ class Installer:
     """Loads one archive at a time.
 
     `rehearse` tries a model somewhere else, `worker` runs a function in a thread; tests run both in place.
+    `load_interpreter` loads the NLU model in a directory; `nlu_cache` keeps what had to be trained again.
     """
 
     _open_workshop: Callable[[], Workshop]
@@ -56,6 +59,8 @@ class Installer:
     _worker: Callable[..., Awaitable[Any]]
     _trusted_modules: tuple[str, ...] = ()
     _limits: Limits = DEFAULT_LIMITS
+    _nlu_cache: Path | None = None
+    _load_interpreter: Callable[[Path], Interpreter] = field(kw_only=True)
     _new_fingerprint: Callable[[], str] = field(kw_only=True)
     _line: DeferredLock = field(factory=DeferredLock, init=False)
     _workshop: Workshop | None = field(default=None, init=False)
@@ -98,27 +103,49 @@ class Installer:
 
         The archive stays, everything unpacked is removed.
         """
+        return await self._install(
+            Rehearsal(str(archive), "", self._trusted_modules, checks.public_key, signature, self._limits),
+            lambda room: self._load_generation(room, fingerprint, source),
+            checks,
+            sha256,
+        )
+
+    async def load_nlu(
+        self,
+        archive: Path,
+        source: str,
+        *,
+        checks: Checks = NO_CHECKS,
+        sha256: str | None = None,
+        signature: str | None = None,
+    ) -> Interpreter:
+        """The NLU model of an archive, in the same way. Raises `UnsupportedModel`."""
+        task = Rehearsal(str(archive), "", (), checks.public_key, signature, self._limits, nlu=True)
+        return await self._install(task, lambda room: self._load_interpreter(nlu_directory(room)), checks, sha256)
+
+    async def _install(self, task: Rehearsal, load: Callable[[Path], T], checks: Checks, sha256: str | None) -> T:
         if checks.sha256 is not None and sha256 != checks.sha256:
             raise UnsafeArchive(f"the model's SHA-256 is {sha256}, the endpoint file asks for {checks.sha256}")
         await self._line.acquire()
         try:
             room = self.workshop.place("unpacked")
-            task = Rehearsal(str(archive), str(room), self._trusted_modules, checks.public_key, signature, self._limits)
+            cache = None if self._nlu_cache is None else str(self._nlu_cache)
             try:
-                await self._rehearse(task)
+                await self._rehearse(evolve(task, into=str(room), nlu_cache=cache))
                 with _brisk():
-                    generation: Generation = await self._worker(
-                        load_generation,
-                        room,
-                        find_class=class_finder(self._trusted_modules),
-                        fingerprint=fingerprint,
-                        source=source,
-                    )
-                return generation
+                    loaded: T = await self._worker(load, room)
+                return loaded
             finally:
                 await self._worker(shutil.rmtree, room, ignore_errors=True)
         finally:
             self._line.release()
+
+    def _load_generation(self, room: Path, fingerprint: str, source: str) -> Generation:
+        generation = load_generation(
+            room, find_class=class_finder(self._trusted_modules), fingerprint=fingerprint, source=source
+        )
+        nlu = beside_dialogue_model(room)
+        return generation if nlu is None else evolve(generation, interpreter=self._load_interpreter(nlu))
 
 
 @contextmanager

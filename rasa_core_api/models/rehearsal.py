@@ -31,6 +31,7 @@ from rasa_core_api.exceptions import RasaCoreError, UnsafeArchive, UnsupportedMo
 from rasa_core_api.models.archives import DEFAULT_LIMITS, Limits, unpack
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.loader import load_generation
+from rasa_core_api.models.nlu_part import beside_dialogue_model, nlu_directory, try_nlu
 from rasa_core_api.trackers import Tracker
 from rasa_core_api.trusted import class_finder
 
@@ -56,6 +57,8 @@ class Rehearsal:
     public_key: str | None = None
     signature: str | None = None
     limits: Limits = DEFAULT_LIMITS
+    nlu: bool = False  # an NLU model rather than a dialogue model
+    nlu_cache: str | None = None  # where NLU models that had to be trained again are kept
 
 
 def rehearse(task: Rehearsal) -> None:
@@ -63,8 +66,13 @@ def rehearse(task: Rehearsal) -> None:
     archive = Path(task.archive)
     if task.public_key is not None:
         verify(archive, task.public_key, task.signature)
-    unpack(archive, Path(task.into), task.limits)
-    smoke(load_generation(Path(task.into), find_class=class_finder(task.trusted_modules), fingerprint="rehearsal"))
+    into = Path(task.into)
+    unpack(archive, into, task.limits)
+    nlu = nlu_directory(into) if task.nlu else beside_dialogue_model(into)
+    if nlu is not None:
+        try_nlu(nlu, None if task.nlu_cache is None else Path(task.nlu_cache))
+    if not task.nlu:
+        smoke(load_generation(into, find_class=class_finder(task.trusted_modules), fingerprint="rehearsal"))
 
 
 def verify(archive: Path, public_key: str, signature: str | None) -> None:

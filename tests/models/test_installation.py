@@ -12,10 +12,12 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from rasa_core_api.exceptions import ModelBusy, UnsafeArchive, UnsupportedModel
+from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.installation import Checks, Installer
 from rasa_core_api.models.rehearsal import Rehearsal, rehearse
 from rasa_core_api.models.workshop import Workshop
+from rasa_core_api.nlu.loader import EmbeddedInterpreter, load_nlu
 from tests.models.archive_corpus import CORPUS
 from tests.models.samples import packed
 
@@ -38,6 +40,10 @@ async def inline(function: Callable[..., Any], *args: Any, **options: Any) -> An
     return function(*args, **options)
 
 
+def load_interpreter(directory: Path) -> Interpreter:
+    return EmbeddedInterpreter(load_nlu(directory))
+
+
 @pytest.fixture
 def trials() -> Trials:
     return Trials()
@@ -48,7 +54,13 @@ def installer(tmp_path: Path, trials: Trials) -> Iterator[Installer]:
     shop = Workshop.open(tmp_path / "models")
     numbers = count(1)
     interval = sys.getswitchinterval()
-    yield Installer(lambda: shop, trials, inline, new_fingerprint=lambda: f"fingerprint-{next(numbers)}")
+    yield Installer(
+        lambda: shop,
+        trials,
+        inline,
+        load_interpreter=load_interpreter,
+        new_fingerprint=lambda: f"fingerprint-{next(numbers)}",
+    )
     assert sys.getswitchinterval() == interval
     assert [path.name for path in shop.place("x").parent.iterdir()] == ["lock"]
     shop.close()
