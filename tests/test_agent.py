@@ -191,7 +191,10 @@ def test_old_protocol(bot: Bot) -> None:
     last = bot.wait(bot.agent.continue_old("u", "action_listen", []))
     assert (last.action, last.info) == (None, NO_NEED_TO_CONTINUE)
     bot.wait(bot.agent.append("u", [{"event": "pause"}], single=True))
+    stored = bot.kinds()
     assert bot.wait(bot.agent.parse_old("u", "/greet")).info == PAUSED
+    assert bot.kinds() == stored
+    assert bot.wait(bot.agent.continue_old("u", "utter_hi", [])).action is not None
 
 
 def test_story(bot: Bot) -> None:
