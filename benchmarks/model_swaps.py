@@ -164,6 +164,7 @@ async def swaps(server: Server, archives: list[bytes], count: int) -> None:
             ("slowest turn with swaps", f"{max(load.times) * 1e3:.0f} ms", ""),
             ("a swap", f"{sum(took) / len(took):.2f} s", ""),
             ("resident after 20 swaps", f"{settled:.0f} MB", ""),
+            ("resident after half of them", f"{memory[count // 2]:.0f} MB", ""),
             ("resident at the end", f"{memory[-1]:.0f} MB", "flat"),
         ],
     )
