@@ -229,7 +229,7 @@ def _branches(data: TrainingData, history: int) -> Iterator[tuple[tuple[int, ...
     for dialogue in data.dialogues:
         blocks = dialogue.blocks_of_actions()
         for node, block in zip(sequences.turns(dialogue.turns), blocks, strict=True):
-            if sequences.unpredictable[node]:
+            if sequences.unpredictable(node):
                 continue
             states = sequences.window(node, history)
             key = (PADDING,) * (history - len(states)) + states

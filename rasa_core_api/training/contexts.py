@@ -156,8 +156,10 @@ _EFFECTS: Mapping[type[Event], _Effect] = {
 class Sequences:
     """A tree of turns: each node is a state, the action taken in it, and the node before.
 
-    Node 0 is the beginning. `states_of[node]` numbers the sequence of states alone: equal sequences of
-    states share it, whatever the actions were. There can be millions of nodes, so all parts are plain numbers.
+    Node 0 is the beginning. `states_of[node]` numbers the sequence of states alone: it is the first node that
+    had this sequence, whatever the action was. There can be millions of nodes, so all parts are plain numbers.
+    A state tells which action came before it, so that one entry a sequence of states is enough; only where a
+    sequence is followed by a second action is there a node more.
     """
 
     def __init__(self) -> None:
@@ -165,29 +167,38 @@ class Sequences:
         self.state = array("i", [-1])
         self.depth = array("i", [0])
         self.states_of = array("i", [0])
-        self.unpredictable = bytearray(1)
         self.actions: list[str] = [""]
-        self._action = array("i", [0])
+        self._label = array("i", [0])  # number of the action, doubled, plus one where nobody can predict it
         self._action_numbers: dict[str, int] = {}
         self._nodes: dict[int, int] = {}
-        self._state_paths: dict[int, int] = {}
-        self._path_count = 1
+        self._others: dict[tuple[int, int], int] = {}  # by node and label: a second action in the same states
 
     def __len__(self) -> int:
         return len(self.parent)
 
     def action(self, node: int) -> str:
         """The action that was taken in this turn."""
-        return self.actions[self._action[node]]
+        return self.actions[self._label[node] >> 1]
 
-    def path(self, states_of: int, state: int) -> int:
-        """The number of a sequence of states followed by one more."""
-        key = states_of << 32 | state
-        found = self._state_paths.get(key)
+    def unpredictable(self, node: int) -> bool:
+        """Whether the action opened a conversation unprompted."""
+        return bool(self._label[node] & 1)
+
+    def path(self, node: int, state: int) -> int:
+        """The number of the states up to this turn followed by one more."""
+        key = self.states_of[node] << 32 | state
+        found = self._nodes.get(key)
         if found is None:
-            found = self._state_paths[key] = self._path_count
-            self._path_count += 1
+            found = self._nodes[key] = self._add(node, state, len(self.parent), 0)
         return found
+
+    def _add(self, parent: int, state: int, states_of: int, label: int) -> int:
+        self.parent.append(parent)
+        self.state.append(state)
+        self.depth.append(self.depth[parent] + 1)
+        self.states_of.append(states_of)
+        self._label.append(label)
+        return len(self.parent) - 1
 
     def append(self, node: int, state: int, action: str, unpredictable: bool) -> int:
         """The node of one more turn."""
@@ -195,17 +206,18 @@ class Sequences:
         if number is None:
             number = self._action_numbers[action] = len(self.actions)
             self.actions.append(action)
-        key = (node << 64) | (state << 32) | (number << 1) | unpredictable
-        found = self._nodes.get(key)
-        if found is None:
-            found = self._nodes[key] = len(self.parent)
-            self.parent.append(node)
-            self.state.append(state)
-            self._action.append(number)
-            self.unpredictable.append(unpredictable)
-            self.depth.append(self.depth[node] + 1)
-            self.states_of.append(self.path(self.states_of[node], state))
-        return found
+        label = number << 1 | unpredictable
+        found = self.path(node, state)
+        if self._label[found] == label:
+            return found
+        if self._label[found] == 0:  # so far only somebody's last state
+            self._label[found] = label
+            self.parent[found] = node
+            return found
+        other = self._others.get((found, label))
+        if other is None:
+            other = self._others[(found, label)] = self._add(node, state, found, label)
+        return other
 
     def window(self, node: int, length: int) -> tuple[int, ...]:
         """The states of the last `length` turns, oldest first; fewer where there are not that many."""

@@ -33,7 +33,7 @@ def turns(data: TrainingData, *, augmented: bool = True) -> Iterator[int]:
             fresh.append(node)
             node = sequences.parent[node]
         for node in reversed(fresh):
-            if not sequences.unpredictable[node]:
+            if not sequences.unpredictable(node):
                 yield node
 
 
@@ -63,7 +63,7 @@ def dialogues(data: TrainingData) -> Iterator[DialogueExample]:
     """Every dialogue, without the state it ends in and without an opening action that nobody can predict."""
     sequences = data.sequences
     for dialogue in data.dialogues:
-        nodes = [node for node in sequences.turns(dialogue.turns) if not sequences.unpredictable[node]]
+        nodes = [node for node in sequences.turns(dialogue.turns) if not sequences.unpredictable(node)]
         yield DialogueExample(
             tuple(sequences.state[node] for node in nodes), tuple(sequences.action(node) for node in nodes)
         )

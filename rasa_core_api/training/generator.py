@@ -308,7 +308,7 @@ class _Generator:
         last = self.settings.unique_last_num_states
         if last is not None and self.sequences.depth[dialogue.turns] < last:
             return self._last_states(dialogue, last)
-        return self.sequences.path(self.sequences.states_of[dialogue.turns], dialogue.context.state)
+        return self.sequences.path(dialogue.turns, dialogue.context.state)
 
     def _last_states(self, dialogue: Dialogue, length: int) -> tuple[int, ...]:
         return (*self.sequences.window(dialogue.turns, length - 1), dialogue.context.state)
