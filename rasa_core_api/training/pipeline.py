@@ -48,7 +48,12 @@ def longest_history(policies: Sequence[PolicySettings]) -> int | None:
 
 
 def check_policies(policies: Sequence[PolicySettings], domain: Domain) -> None:
-    """Raises `InvalidConfiguration` where a policy names an action or intent that the domain lacks."""
+    """Raises `InvalidConfiguration` where policies and domain do not go together.
+
+    That is where a policy names an action or intent that the domain lacks, and where forms have no FormPolicy.
+    """
+    if domain.forms and domain.release.has_forms and all(policy.name != "FormPolicy" for policy in policies):
+        raise InvalidConfiguration("the domain has forms, so the policies need a FormPolicy; add it to the policy file")
     for policy in policies:
         deny = policy.options.get("deny_suggestion_intent_name")
         if deny is not None and deny not in domain.intents:
