@@ -1,0 +1,360 @@
+"""`python -m rasa_core_api.conversations`: list, export, import, delete and migrate stored conversations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, TextIO
+
+from attrs import define
+from twisted.internet.defer import Deferred
+
+from rasa_core_api.concurrency import Slices
+from rasa_core_api.constants import JSON
+from rasa_core_api.endpoints import read_endpoints
+from rasa_core_api.events import Event
+from rasa_core_api.events.reading import EventReader
+from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError, StoreConflict
+from rasa_core_api.jsontext import decode
+from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.factory import WHERE, create_store
+from rasa_core_api.tracker_store.settings import Settings
+
+#: Sender ids and events that are asked for at once.
+_IDS = 500
+_EVENTS = 1_000
+#: Conversations between two lines of progress.
+_PROGRESS = 1_000
+#: Most bytes of one line that is imported.
+_MAX_LINE = 256 << 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when all went well, 1 when some conversations were left out, 2 for wrong settings."""
+    options = _parser().parse_args(arguments)
+    if options.command == "migrate" and options.source == options.endpoints:
+        print("--from and --endpoints name the same file", file=sys.stderr)
+        return 2
+    from twisted.internet import reactor  # the command line chooses the reactor, not who imports this
+
+    codes: list[int] = []
+
+    async def work() -> None:
+        try:
+            codes.append(await run(options, reactor, os.environ, sys.stdin, sys.stdout, sys.stderr))
+        except RasaCoreError as error:
+            print(error, file=sys.stderr)
+            codes.append(2)
+        finally:
+            reactor.stop()
+
+    def failed(failure: Any) -> None:
+        failure.printTraceback(file=sys.stderr)
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(work()).addErrback(failed))
+    reactor.run()
+    return codes[0] if codes else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rasa_core_api.conversations", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=text, description=text)
+        found.add_argument("--endpoints", required=True, help="endpoint file whose tracker_store is meant")
+        found.add_argument(
+            "--trusted_modules", default="", help="modules from which a store class may come, separated by commas"
+        )
+        return found
+
+    listing = command("list", "print sender ids in the order of creation, one a line")
+    exporting = command("export", "write conversations as lines of JSON")
+    exporting.add_argument("sender_id", nargs="*", help="conversations to export (default: all)")
+    exporting.add_argument("-o", "--output", default="-", help="file to write, created anew (default: standard output)")
+    for one in (listing, exporting):
+        one.add_argument("--prefix", default="", help="only ids that begin so")
+    importing = command("import", "store conversations from lines of JSON, as export wrote them")
+    importing.add_argument("-i", "--input", default="-", help="file to read (default: standard input)")
+    deleting = command("delete", "delete conversations and all that is kept of them")
+    deleting.add_argument("sender_id", nargs="+")
+    migrating = command("migrate", "copy all conversations of another store into this one")
+    migrating.add_argument("--from", dest="source", required=True, help="endpoint file whose tracker_store is read")
+    migrating.add_argument(
+        "--historical", action="store_true", help="the other store is a Redis that Rasa Core wrote (pickled dialogues)"
+    )
+    for one in (importing, migrating):
+        one.add_argument(
+            "--existing",
+            choices=("fail", "skip", "replace"),
+            default="fail",
+            help="what to do with a conversation that is there already (default: leave it and report it)",
+        )
+    return parser
+
+
+@define
+class _Report:
+    """Counts, and lines of progress on standard error."""
+
+    stream: TextIO
+    verb: str
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+    def one_done(self) -> None:
+        self.done += 1
+        if self.done % _PROGRESS == 0:
+            print(f"{self.done} conversations {self.verb}", file=self.stream, flush=True)
+
+    def one_failed(self, reason: object) -> None:
+        self.failed += 1
+        print(f"left out: {reason}", file=self.stream, flush=True)
+
+    def finish(self) -> int:
+        """Say how it went; the exit code."""
+        text = f"{self.done} conversations {self.verb}"
+        if self.skipped:
+            text += f", {self.skipped} skipped"
+        if self.failed:
+            text += f", {self.failed} left out"
+        print(text, file=self.stream, flush=True)
+        return 1 if self.failed else 0
+
+
+async def run(
+    options: argparse.Namespace,
+    reactor: Any,
+    environ: Mapping[str, str],
+    stdin: TextIO,
+    stdout: TextIO,
+    stderr: TextIO,
+) -> int:
+    """Carry out one command; the exit code. Raises errors of the domain for wrong settings and lost stores."""
+    reader = EventReader(lambda: 0.0, lambda: secrets.token_hex(16))
+    trusted = [name for name in options.trusted_modules.split(",") if name]
+
+    def store_of(file: str) -> TrackerStore:
+        settings = read_endpoints(file, environ).tracker_store
+        if (settings or {}).get("type", (settings or {}).get("store_type", "memory")) == "memory":
+            raise InvalidConfiguration(f"{file}: {WHERE}.type: what is in a server's memory cannot be reached")
+        try:
+            return create_store(
+                settings, reactor=reactor, event_reader=reader, trusted_modules=trusted, slices=Slices(reactor)
+            )
+        except InvalidConfiguration as error:
+            raise InvalidConfiguration(f"{file}: {error}", **error.details) from None
+
+    with ExitStack() as files:
+        store = store_of(options.endpoints)
+        await store.open()
+        try:
+            if options.command == "list":
+                async for sender_id in _all_ids(store, options.prefix):
+                    print(sender_id if sender_id.isprintable() and sender_id else json.dumps(sender_id), file=stdout)
+                return 0
+            if options.command == "delete":
+                report = _Report(stderr, "deleted")
+                for sender_id in options.sender_id:
+                    if await store.delete(sender_id):
+                        report.one_done()
+                    else:
+                        report.one_failed(f"there is no conversation {sender_id!r}")
+                return report.finish()
+            if options.command == "export":
+                output = stdout
+                if options.output != "-":
+                    output = files.enter_context(_created(options.output))
+                return await _export(store, options, output, _Report(stderr, "exported"))
+            target = _Target(store, options.existing, _Report(stderr, "stored"))
+            if options.command == "import":
+                lines = stdin
+                if options.input != "-":
+                    lines = files.enter_context(open(options.input, encoding="utf-8"))  # noqa: ASYNC230
+                await _import(lines, "standard input" if lines is stdin else options.input, reader, target)
+            elif options.historical:
+                await _migrate_historical(options.source, environ, reactor, reader, target)
+            else:
+                source = store_of(options.source)
+                await source.open()
+                try:
+                    async for sender_id in _all_ids(source, ""):
+                        await target.copy(source, sender_id)
+                finally:
+                    await source.close()
+            return target.report.finish()
+        finally:
+            await store.close()
+
+
+def _created(path: str) -> TextIO:
+    """A new file for its owner alone."""
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8")
+
+
+async def _all_ids(store: TrackerStore, prefix: str) -> AsyncIterator[str]:
+    after: str | None = None
+    while True:
+        page = await store.sender_ids(after, _IDS, prefix)
+        for sender_id in page:
+            yield sender_id
+        if len(page) < _IDS:
+            return
+        after = page[-1]
+
+
+async def _export(store: TrackerStore, options: argparse.Namespace, output: TextIO, report: _Report) -> int:
+    async def chosen() -> AsyncIterator[str]:
+        if not options.sender_id:
+            async for sender_id in _all_ids(store, options.prefix):
+                yield sender_id
+        for sender_id in options.sender_id:
+            if sender_id.startswith(options.prefix):
+                yield sender_id
+
+    async for sender_id in chosen():
+        tail = await store.read(sender_id, 0, _EVENTS)
+        if tail is None:
+            if options.sender_id:
+                report.one_failed(f"there is no conversation {sender_id!r}")
+            continue
+        start, seq = tail.start, tail.start
+        while True:
+            events = ",".join(event.as_json() for event in tail.events)
+            output.write(f'{{"sender_id":{json.dumps(sender_id)},"seq":{seq},"events":[{events}]}}\n')
+            seq += len(tail.events)
+            if seq >= tail.end:
+                break
+            page = await store.read(sender_id, seq, _EVENTS)
+            if page is None or page.start != start or not page.events:
+                report.one_failed(f"the conversation {sender_id!r} changed meanwhile: its export is cut")
+                break
+            tail = page
+        report.one_done()
+    output.flush()
+    return report.finish()
+
+
+@define
+class _Target:
+    """Where conversations are copied to."""
+
+    store: TrackerStore
+    existing: str
+    report: _Report
+
+    async def begin(self, sender_id: str, events: Sequence[Event]) -> int | None:
+        """Store the first events of a conversation; where they end, None where it is left alone."""
+        try:
+            return await self.store.append(sender_id, 0, events)
+        except StoreConflict:
+            if self.existing == "replace":
+                return (await self.store.replace(sender_id, events))[1]
+            if self.existing == "skip":
+                self.report.skipped += 1
+            else:
+                self.report.one_failed(f"the conversation {sender_id!r} is there already (see --existing)")
+            return None
+
+    async def copy(self, source: TrackerStore, sender_id: str) -> None:
+        """Copy one conversation of another store, page by page."""
+        tail = await source.read(sender_id, 0, _EVENTS)
+        if tail is None:
+            return
+        end = await self.begin(sender_id, tail.events)
+        if end is None:
+            return
+        start, seq = tail.start, tail.start + len(tail.events)
+        while seq < tail.end:
+            page = await source.read(sender_id, seq, _EVENTS)
+            if page is None or page.start != start or not page.events:
+                self.report.one_failed(f"the conversation {sender_id!r} changed meanwhile: copy it again")
+                return
+            end = await self.store.append(sender_id, end, page.events)
+            seq += len(page.events)
+        self.report.one_done()
+
+
+def _records(lines: TextIO, source: str) -> Iterator[tuple[str, int, list[JSON]]]:
+    """Sender id, number of the first event and events of each line. Raises `InvalidConfiguration` by line."""
+    number = 0
+    while True:
+        line = lines.readline(_MAX_LINE)
+        if not line:
+            return
+        number += 1
+        if not line.strip():
+            continue
+        try:
+            value = decode(line.encode("utf-8", "surrogatepass"))
+        except ValueError as error:
+            raise InvalidConfiguration(f"{source}, line {number}: {error}") from None
+        if not isinstance(value, dict) or not isinstance(value.get("sender_id"), str):
+            raise InvalidConfiguration(f"{source}, line {number}: an object with a 'sender_id' is expected")
+        events, seq = value.get("events"), value.get("seq", 0)
+        if not isinstance(events, list) or not isinstance(seq, int) or isinstance(seq, bool):
+            raise InvalidConfiguration(f"{source}, line {number}: 'events' must be a list, 'seq' a number")
+        yield value["sender_id"], seq, events
+
+
+async def _import(lines: TextIO, source: str, reader: EventReader, target: _Target) -> None:
+    """Store what the lines hold. A line goes on with the conversation of the line before where its number fits."""
+    current: tuple[str, int, int | None] | None = None  # sender id, next number in the file, end in the store
+    for sender_id, seq, items in _records(lines, source):
+        try:
+            events = reader.read_list(items)
+        except RasaCoreError as error:
+            raise InvalidConfiguration(f"{source}, conversation {sender_id!r}: {error}") from error
+        if current is not None and current[0] == sender_id and seq > 0 and current[1] == seq:
+            end = current[2]
+            if end is not None:
+                end = await target.store.append(sender_id, end, events)
+        else:
+            end = await target.begin(sender_id, events)
+            if end is not None:
+                target.report.one_done()
+        current = (sender_id, seq + len(items), end)
+
+
+async def _migrate_historical(
+    file: str, environ: Mapping[str, str], reactor: Any, reader: EventReader, target: _Target
+) -> None:
+    from rasa_core_api.tracker_store.historical import HistoricalRedis, read_stored
+    from rasa_core_api.tracker_store.redis import PREFIX
+
+    options = Settings(read_endpoints(file, environ).tracker_store or {}, WHERE)
+    kind = options.text("type", None) or options.text("store_type", None)
+    if kind != "redis":
+        raise InvalidConfiguration(
+            f"{file}: {WHERE}.type: only a historical 'redis' is read directly, not {kind!r}; the documents of a"
+            " historical 'mongod' are imported from what mongoexport writes"
+        )
+    source = HistoricalRedis(
+        reactor,
+        options.text("url", None) or "localhost",
+        options.whole("port", 6379, 1),
+        options.whole("db", 0, 0),
+        options.text("password", None),
+    )
+    await source.open()
+    try:
+        async for sender_id, data in source.conversations(PREFIX.encode()):
+            try:
+                events = read_stored(data, f"the conversation {sender_id!r}", reader)
+            except RasaCoreError as error:
+                target.report.one_failed(error)
+                continue
+            if await target.begin(sender_id, events) is not None:
+                target.report.one_done()
+    finally:
+        await source.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

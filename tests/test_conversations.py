@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from twisted.internet import reactor
+
+from rasa_core_api.conversations import _parser, run
+from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.redis import RedisStore
+from rasa_core_api.tracker_store.sqlite import SqliteStore
+
+from .tracker_store.servers import has_redis, redis_server
+from .tracker_store.stores import slots, stored_events, texts, turn, wait
+
+BIG = slots(*range(2500))
+
+
+def endpoints(tmp_path: Path, name: str) -> Path:
+    file = tmp_path / f"{name}.yml"
+    file.write_text(f"tracker_store:\n  type: sqlite\n  path: {tmp_path / name}.db\n")
+    return file
+
+
+@contextmanager
+def stored(tmp_path: Path, name: str) -> Iterator[TrackerStore]:
+    store = SqliteStore(tmp_path / f"{name}.db", reactor, stored_events())
+    wait(store.open())
+    try:
+        yield store
+    finally:
+        wait(store.close())
+
+
+def command(*arguments: object, given: str = "") -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    options = _parser().parse_args([str(argument) for argument in arguments])
+    out, err = io.StringIO(), io.StringIO()
+    code = wait(run(options, reactor, {}, io.StringIO(given), out, err))
+    return code, out.getvalue(), err.getvalue()
+
+
+def fill(tmp_path: Path, name: str) -> Path:
+    with stored(tmp_path, name) as store:
+        wait(store.append("a", 0, turn("Grüezi")))
+        wait(store.append("big", 0, BIG))
+        wait(store.append("new\nline", 0, []))
+    return endpoints(tmp_path, name)
+
+
+def check_filled(tmp_path: Path, name: str) -> None:
+    with stored(tmp_path, name) as store:
+        assert wait(store.sender_ids()) == ["a", "big", "new\nline"]
+        for sender_id, events in (("a", turn("Grüezi")), ("big", BIG), ("new\nline", [])):
+            tail = wait(store.read(sender_id))
+            assert tail is not None and texts(tail.events) == texts(events)
+
+
+def test_list_and_delete(tmp_path: Path) -> None:
+    """Conversations are listed one a line, and deleted by name."""
+    file = fill(tmp_path, "one")
+    assert command("list", "--endpoints", file) == (0, 'a\nbig\n"new\\nline"\n', "")
+    assert command("list", "--endpoints", file, "--prefix", "b")[1] == "big\n"
+    code, _, said = command("delete", "--endpoints", file, "a", "nobody")
+    assert code == 1 and "'nobody'" in said and "1 conversations deleted" in said
+    assert command("list", "--endpoints", file)[1] == 'big\n"new\\nline"\n'
+
+
+def test_export_and_import(tmp_path: Path) -> None:
+    """What was exported is imported elsewhere as it was, long conversations over several lines."""
+    file, copy = fill(tmp_path, "one"), endpoints(tmp_path, "two")
+    code, text, said = command("export", "--endpoints", file)
+    assert code == 0 and "3 conversations exported" in said
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(line["sender_id"], line["seq"]) for line in lines] == [
+        ("a", 0), ("big", 0), ("big", 1000), ("big", 2000), ("new\nline", 0),
+    ]  # fmt: skip
+    code, _, said = command("import", "--endpoints", copy, given=text)
+    assert code == 0 and "3 conversations stored" in said
+    check_filled(tmp_path, "two")
+    target = tmp_path / "out.ndjson"
+    assert command("export", "--endpoints", copy, "-o", target)[0] == 0
+    assert target.read_text() == text
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert len(command("export", "--endpoints", file, "a")[1].splitlines()) == 1
+
+
+def test_existing_conversations(tmp_path: Path) -> None:
+    """What is there already is left alone and reported, skipped, or replaced: as asked for."""
+    file = fill(tmp_path, "one")
+    text = '{"sender_id": "a", "events": [{"event": "restart", "timestamp": 1}]}\n'
+    code, _, said = command("import", "--endpoints", file, given=text)
+    assert code == 1 and "left out" in said
+    code, _, said = command("import", "--endpoints", file, "--existing", "skip", given=text)
+    assert code == 0 and "1 skipped" in said
+    check_filled(tmp_path, "one")
+    assert command("import", "--endpoints", file, "--existing", "replace", given=text)[0] == 0
+    assert command("export", "--endpoints", file, "a")[1] == (
+        '{"sender_id":"a","seq":4,"events":[{"event":"restart","timestamp":1.0}]}\n'
+    )
+
+
+def test_migrate(tmp_path: Path) -> None:
+    """All conversations of one store are copied into another."""
+    file, copy = fill(tmp_path, "one"), endpoints(tmp_path, "two")
+    code, _, said = command("migrate", "--from", file, "--endpoints", copy)
+    assert code == 0 and "3 conversations stored" in said
+    check_filled(tmp_path, "two")
+
+
+def test_migrate_historical_redis(tmp_path: Path) -> None:
+    """What a historical store left in Redis is copied; keys of ours and other values are not, and are told."""
+    if not has_redis():
+        pytest.skip("redis-server is not installed")
+    with redis_server() as port:
+        old = tmp_path / "old.yml"
+        old.write_text(f"tracker_store:\n  store_type: redis\n  url: 127.0.0.1\n  port: {port}\n")
+        ours = RedisStore(reactor, stored_events(), "127.0.0.1", port)
+        wait(ours.open())
+        wait(ours.append("ours", 0, slots(1)))
+
+        async def fill_redis() -> None:
+            await ours._connection.set("json", '[{"event": "restart", "timestamp": 1}]')
+            await ours._connection.set("other", "no conversation")
+            await ours._connection.rpush("list", "x")
+
+        wait(fill_redis())
+        wait(ours.close())
+        copy = endpoints(tmp_path, "two")
+        code, _, said = command("migrate", "--historical", "--from", old, "--endpoints", copy)
+    assert code == 1 and "'other'" in said and "1 conversations stored, 1 left out" in said
+    assert command("list", "--endpoints", copy)[1] == "json\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "line 2"),
+        ("[]", "line 2.*sender_id"),
+        ('{"sender_id": "x"}', "line 2.*events"),
+        ('{"sender_id": "x", "events": [{"event": "nonsense"}]}', "'x'.*nonsense"),
+    ],
+)
+def test_bad_lines(tmp_path: Path, line: str, words: str) -> None:
+    """A line that cannot be imported is named; what came before it is stored."""
+    file = endpoints(tmp_path, "one")
+    with pytest.raises(InvalidConfiguration, match=words):
+        command("import", "--endpoints", file, given='{"sender_id": "good", "events": []}\n' + line + "\n")
+    assert command("list", "--endpoints", file)[1] == "good\n"
+
+
+def test_memory_cannot_be_reached(tmp_path: Path) -> None:
+    """A store in another process's memory is refused by key."""
+    file = tmp_path / "memory.yml"
+    file.write_text("tracker_store: {type: memory}\n")
+    with pytest.raises(InvalidConfiguration, match=r"memory\.yml: tracker_store\.type"):
+        command("list", "--endpoints", file)
