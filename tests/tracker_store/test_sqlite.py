@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -187,64 +183,4 @@ def test_impossible_sender_ids(tmp_path: Path) -> None:
     for name in ("\ud800", "a\x00b", "x" * 40_000):
         with pytest.raises(InvalidParameter):
             wait(store.append(name, 0, slots(1)))
-    wait(store.close())
-
-
-_CHILD = """
-import sys
-from pathlib import Path
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-sys.path[:0] = {path!r}
-from tests.tracker_store.stores import slots, stored_events
-from rasa_core_api.tracker_store.sqlite import SqliteStore
-
-async def converse(store, name):
-    end = 0
-    while True:
-        end = await store.append(name, end, slots(f"{{name}}-{{end}}-1", f"{{name}}-{{end}}-2"))
-        print(name, end, flush=True)
-
-async def work():
-    store = SqliteStore(Path(sys.argv[1]), reactor, stored_events())
-    await store.open()
-    for number in range(8):
-        Deferred.fromCoroutine(converse(store, f"s{{number}}"))
-
-reactor.callWhenRunning(lambda: Deferred.fromCoroutine(work()))
-reactor.run()
-"""
-
-
-def test_killed_process_loses_nothing(tmp_path: Path) -> None:
-    """After `kill -9` every acknowledged append is there, and none is there in half."""
-    path = tmp_path / "a.db"
-    acknowledged: dict[str, int] = {}
-    child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD.format(path=sys.path), str(path)], stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    try:
-        for line in child.stdout:
-            name, end = line.split()
-            acknowledged[name] = int(end)
-            if sum(acknowledged.values()) > 600:
-                os.kill(child.pid, signal.SIGKILL)
-                break
-        for line in child.stdout:  # told before it died
-            if line.endswith("\n"):
-                name, end = line.split()
-                acknowledged[name] = int(end)
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
-    assert len(acknowledged) == 8
-    store = opened(path)
-    for name, end in acknowledged.items():
-        tail = wait(store.read(name))
-        assert tail is not None and tail.end >= end and tail.end % 2 == 0
-        wanted = slots(*(f"{name}-{number}-{part}" for number in range(0, tail.end, 2) for part in (1, 2)))
-        assert texts(tail.events) == texts(wanted)
-        assert wait(store.append(name, tail.end, slots("next"))) == tail.end + 1
     wait(store.close())
