@@ -32,7 +32,7 @@ from rasa_core_api.http.errors import status_of
 from rasa_core_api.http.mounts import Channels
 from rasa_core_api.http.multipart import save_upload
 from rasa_core_api.http.reading import Bodies, count, flag, hide_query, number, query_of
-from rasa_core_api.http.routing import App, Route, Routes, nothing_here, rights
+from rasa_core_api.http.routing import App, Route, Routes, rights
 from rasa_core_api.http.sending import (
     Replies,
     list_texts,
@@ -75,6 +75,8 @@ class Server:
     """
 
     app = App()
+    #: What is open to those who watch the process, also where there is no API.
+    probes = App()
 
     def __init__(
         self,
@@ -98,9 +100,8 @@ class Server:
         """The root of all paths."""
         settings = self._settings
         origins = Origins(settings.cors)
-        api: IResource = nothing_here(self._version)
-        if settings.enable_api:
-            api = Routes(self.app, self._guard, origins, self._version)
+        app = self.app if settings.enable_api else self.probes
+        api: IResource = Routes(app, self._guard, origins, self._version)
         channels: Channels | None = None
         if self._channels:
             channels = Channels(
@@ -151,12 +152,14 @@ class Server:
         """The model in service."""
         return send_json(request, self._agent.status())
 
+    @probes.route("/healthz", methods=["GET"])
     @app.route("/healthz", methods=["GET"])
     @rights(OPEN)
     def healthz(self, request: Request) -> bytes:
         """The process is alive: whoever watches it need not start it anew."""
         return send_json(request, {"status": "ok"})
 
+    @probes.route("/readyz", methods=["GET"])
     @app.route("/readyz", methods=["GET"])
     @rights(OPEN)
     def readyz(self, request: Request) -> bytes:

@@ -11,9 +11,9 @@ from tests.fakes import Bot
 from tests.samples import domain
 
 
-def get(bot: Bot, path: str) -> tuple[int, Any]:
+def get(bot: Bot, path: str, **settings: Any) -> tuple[int, Any]:
     """Status and JSON of an answer, asked without a token."""
-    stub = StubTreq(Server(bot.agent, ServerSettings(auth_token="secret")).resource())
+    stub = StubTreq(Server(bot.agent, ServerSettings(auth_token="secret", **settings)).resource())
     found: list[Any] = []
     stub.get(f"http://bot{path}").addCallback(
         lambda response: response.json().addCallback(lambda body: found.append((response.code, body)))
@@ -32,3 +32,11 @@ def test_health(ready: bool) -> None:
     assert get(bot, "/healthz") == (200, {"status": "ok"})
     assert get(bot, "/readyz") == (200 if ready else 503, {"ready": ready})
     assert get(bot, "/status")[0] == 401
+
+
+def test_without_api() -> None:
+    """They are there where only channels are served, and nothing else is."""
+    bot = Bot(domain("0.11"), {})
+    assert get(bot, "/healthz", enable_api=False)[0] == get(bot, "/readyz", enable_api=False)[0] == 200
+    for path in ("/", "/status", "/version"):
+        assert get(bot, path, enable_api=False)[0] == 404
