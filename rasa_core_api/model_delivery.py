@@ -110,7 +110,12 @@ class ModelDelivery:
                 await self._nlu.start()
             if self.poller is None:
                 return
-            await self._serve_kept()
+            try:
+                await self._serve_kept()
+            except CancelledError:
+                raise
+            except Exception:  # whatever is wrong with what was kept, the server is asked
+                log.failure("the kept model could not be loaded")
             self.poller.start()
             for second in self._seconds.values():
                 second.poller.start()
@@ -151,13 +156,9 @@ class ModelDelivery:
             )
             if not self.agent.is_ready:
                 self._serve(generation)
-        except CancelledError:
-            raise
         except RasaCoreError as error:
             log.warn("the kept model cannot be served: {error}", error=str(error))
             shop.forget()
-        except Exception:
-            log.failure("the kept model could not be loaded")
         finally:
             _unlink(path)
 

@@ -57,23 +57,28 @@ class NluDelivery:
 
     async def start(self) -> None:
         """Understand with the kept model if there is one, and begin to pull."""
-        self._shop = Workshop.open(self.pulls.keep)
-        found = await self._worker(self._shop.recall)
-        if found is not None:
-            path, kept = found
-            try:
-                if kept.source == self.pulls.target.shown:
-                    self._serve(await self._load(path, kept), kept.tag)
-            except CancelledError:
-                raise
-            except RasaCoreError as error:
-                log.warn("the kept NLU model cannot be used: {error}", error=str(error))
-                self._shop.forget()
-            except Exception:
-                log.failure("the kept NLU model could not be loaded")
-            finally:
-                _unlink(path)
+        try:
+            self._shop = Workshop.open(self.pulls.keep)
+            await self._serve_kept(self._shop)
+        except CancelledError:
+            raise
+        except Exception:  # whatever is wrong with what was kept, the server is asked
+            log.failure("the kept NLU model could not be loaded")
         self.poller.start()
+
+    async def _serve_kept(self, shop: Workshop) -> None:
+        found = await self._worker(shop.recall)
+        if found is None:
+            return
+        path, kept = found
+        try:
+            if kept.source == self.pulls.target.shown:
+                self._serve(await self._load(path, kept), kept.tag)
+        except RasaCoreError as error:
+            log.warn("the kept NLU model cannot be used: {error}", error=str(error))
+            shop.forget()
+        finally:
+            _unlink(path)
 
     async def stop(self) -> None:
         """End what is under way; nothing but the kept model is left on disk."""

@@ -19,6 +19,7 @@ from rasa_core_api.models.pull_settings import PullSettings
 from rasa_core_api.models.rehearsal import Rehearsal, rehearse
 from rasa_core_api.models.workshop import Workshop
 from rasa_core_api.nlu.loader import EmbeddedInterpreter, load_nlu
+from tests.conftest import LoggedFailures
 from tests.fakes import Bot
 from tests.models.samples import packed
 from tests.models.wire import CLOSE, WireServer, reply
@@ -252,3 +253,18 @@ def test_quiet(site: Site, tmp_path: Path) -> None:
         globalLogPublisher.removeObserver(lines.append)
     assert len([line for line in lines[count:] if "rasa" in line["log_namespace"]]) == 0
     assert "secret" not in str(lines)
+
+
+def test_no_disk(site: Site, tmp_path: Path, logged: LoggedFailures, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is nowhere to put a model the server goes on, and recovers once there is."""
+
+    def full() -> Workshop:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(site.delivery.installer, "_open_workshop", full)
+    serve(site, tmp_path, "v1", "hello")
+    site.start()
+    assert set(logged.take()) == {OSError} and not site.agent.is_ready
+    monkeypatch.setattr(site.delivery.installer, "_open_workshop", lambda: Workshop.open(tmp_path / "kept"))
+    site.wait(2)
+    assert site.agent.is_ready
