@@ -130,25 +130,35 @@ class RedisStore(TrackerStore):
 
     async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
         check_sender_id(sender_id)
+        while True:
+            tail = await self._read(sender_id, after, limit)
+            if not isinstance(tail, _Replaced):
+                return tail
+
+    async def _read(self, sender_id: str, after: int, limit: int | None) -> Tail | _Replaced | None:
+        """Read in pages; the log's end is the one that the first page told."""
         events: list[Event] = []
-        begin: int | None = None
+        bounds: tuple[int, int] | None = None
+        seq = after
         while True:
             most = _PAGE if limit is None else min(_PAGE, limit - len(events))
-            answer = await self._run(READ, sender_id, [after + len(events) if begin is None else begin, most])
-            if not answer:
-                return None
-            start, end, texts = int(answer[0]), int(answer[1]), answer[2]
-            if begin is None:
-                first, last_end, begin = start, end, max(after, start)
-            elif start != first:  # replaced meanwhile
-                events, begin = [], None
-                continue
-            texts = texts[: max(last_end - begin, 0)]
-            for line in range(0, len(texts), 128):
-                events += await self._stored.decode(["\n".join(texts[line : line + 128])])
-            begin += len(texts)
-            if not texts or begin >= last_end or (limit is not None and len(events) >= limit):
-                return Tail(first, last_end, events)
+            if bounds is not None:
+                most = min(most, bounds[1] - seq)
+            answer = await self._run(READ, sender_id, [seq, most])
+            start = int(answer[0]) if answer else None
+            if bounds is None:
+                if start is None:
+                    return None
+                bounds = start, int(answer[1])
+                seq = max(after, start)
+            elif start != bounds[0]:
+                return _Replaced()
+            if answer[2]:
+                page = await self._stored.decode([answer[2]])
+                events += page
+                seq += len(page)
+            if not answer[2] or seq >= bounds[1] or (limit is not None and len(events) >= limit):
+                return Tail(*bounds, events)
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event]) -> int:
         check_sender_id(sender_id)
@@ -187,6 +197,10 @@ class RedisStore(TrackerStore):
 
     def status(self) -> dict[str, JSON]:
         return {"type": self.name, "warnings": list(self._warnings)}
+
+
+class _Replaced:
+    """A log was replaced or deleted while it was read."""
 
 
 _DURABLE = {"appendonly": "yes", "appendfsync": "always"}

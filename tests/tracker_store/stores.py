@@ -6,8 +6,10 @@ from collections.abc import Coroutine
 from itertools import count
 from typing import Any, TypeVar
 
+import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from rasa_core_api.concurrency import Slices
@@ -19,6 +21,8 @@ T = TypeVar("T")
 
 def wait(work: Coroutine[Deferred[Any], Any, T]) -> T:
     """The result of a coroutine; the real reactor runs meanwhile. An error after 20 s."""
+    if not reactor.running:  # in a fixture before the first test
+        pytest_twisted.blockon(deferLater(reactor, 0))
     done = Deferred.fromCoroutine(work)
     done.addTimeout(20, reactor)
     results: list[Any] = []

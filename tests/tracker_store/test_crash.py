@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rasa_core_api.exceptions import StoreConflict
 from rasa_core_api.tracker_store import TrackerStore
 
 from .conftest import Servers
@@ -76,13 +77,15 @@ def run_and_kill(kind: str, address: object, acknowledged_events: int) -> dict[s
 
 def check(store: TrackerStore, acknowledged: dict[str, int]) -> None:
     """Each conversation holds at least what was acknowledged, in whole turns, and goes on."""
-    assert len(acknowledged) == 8
     for name, end in acknowledged.items():
         tail = wait(store.read(name))
         assert tail is not None and tail.start == 0 and tail.end >= end and tail.end % 2 == 0
         wanted = slots(*(f"{name}-{number}-{part}" for number in range(0, tail.end, 2) for part in (1, 2)))
         assert texts(tail.events) == texts(wanted)
-        assert wait(store.append(name, tail.end, slots("next"))) == tail.end + 1
+        try:
+            assert wait(store.append(name, tail.end, slots("next"))) == tail.end + 1
+        except StoreConflict:  # the database was still at work for the process that is gone
+            check(store, {name: tail.end})
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres", "redis"])
@@ -97,7 +100,9 @@ def test_killed_process_loses_nothing(kind: str, servers: Servers, tmp_path: Pat
         "redis": servers.redis_port,
     }[kind]()
     for acknowledged_events in (100, 700):
-        check(store, run_and_kill(kind, address, acknowledged_events))
+        acknowledged = run_and_kill(kind, address, acknowledged_events)
+        assert len(acknowledged) == 8
+        check(store, acknowledged)
         servers.erase(store)
         if kind == "sqlite":
             for name in wait(store.sender_ids()):
