@@ -34,7 +34,7 @@ _COLOURS = {"warn": "\033[33m", "error": "\033[31m", "critical": "\033[31m", "de
 _QUIET = {"werkzeug": logging.WARNING, "pika": logging.ERROR}
 
 #: Sources whose lines below a warning are noise.
-_NOISY = ("twisted.", "log_legacy", "rasa_core_api.http.site", "-")
+_NOISY = ("twisted.", "log_legacy", "-")
 
 
 def message_of(event: LogEvent) -> str:

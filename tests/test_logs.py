@@ -11,6 +11,7 @@ from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 
 from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.http.site import ApiSite
 from rasa_core_api.logs import LineObserver, also_log_to_file, console_line, file_line
 
 
@@ -33,6 +34,16 @@ def test_levels() -> None:
     for level in LogLevel.iterconstants():
         log.emit(level, level.name)
     assert stream.getvalue() == "warn\nerror\ncritical\n"
+
+
+def test_requests_at_debug() -> None:
+    """The lines of the access log are written, but what twisted says below a warning is not."""
+    stream = io.StringIO()
+    publisher = LogPublisher(LineObserver(stream, "debug", file_line))
+    Logger(ApiSite.__module__, observer=publisher).debug("GET /status 200")
+    Logger("twisted.web.http", observer=publisher).info("starting")
+    assert stream.getvalue() == "GET /status 200\n"
+    assert not ApiSite.noisy
 
 
 def test_failures_come_with_their_traceback() -> None:

@@ -121,6 +121,7 @@ class ApiSite(Site):
 
     requestFactory = ApiRequest
     displayTracebacks = False
+    noisy = False  # no lines on starting and stopping in the log
 
     def __init__(self, resource: IResource, clock: IReactorTime, max_body: int, access_log: bool = False) -> None:
         Site.__init__(self, resource, timeout=IDLE, reactor=clock, parsePOSTFormSubmission=False)
