@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from rasa_core_api.constants import DEFAULT_PORT
 from rasa_core_api.exceptions import InvalidConfiguration
-from rasa_core_api.releases import release_of
+from rasa_core_api.releases import RELEASES, release_of
 from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
 
 #: What the names of environment variables begin with.
@@ -124,9 +124,11 @@ def _megabytes(text: str) -> float:
 
 def _version(text: str) -> str:
     try:
-        release_of(text)
+        release = release_of(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if text.split(".")[:2] != release.name.split("."):  # the rows of unknown releases are those of known ones
+        raise argparse.ArgumentTypeError(f"{text!r} is no release from {RELEASES[0].name} to {RELEASES[-1].name}")
     return text
 
 

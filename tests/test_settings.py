@@ -46,7 +46,8 @@ def test_no_log_file() -> None:
 
 
 @pytest.mark.parametrize("line", ["", "-d m -p 70000", "-d m -p x", "-d m --colour", "-d m --max_body_mb 0",
-                                  "-d m --compatibility_version new"])  # fmt: skip
+                                  "-d m --compatibility_version new", "-d m --compatibility_version 2.0",
+                                  "-d m --compatibility_version 0.7.9", "-d m --compatibility_version 0.15"])  # fmt: skip
 def test_usage_errors(line: str) -> None:
     """A wrong command line ends with status 2."""
     with pytest.raises(SystemExit) as ended:
