@@ -25,7 +25,7 @@ from rasa_core_api.messages import BotMessage, UserMessage
 
 log = Logger()
 
-STREAM_TYPE = [b"text/event-stream; charset=utf-8"]
+STREAM_TYPE = [b"text/event-stream"]
 
 
 class RestInput(InputChannel):
