@@ -20,7 +20,7 @@ from rasa_core_api.channels.registry import open_channels
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.endpoints import Endpoints, OutgoingHTTP, read_endpoints
 from rasa_core_api.events.reading import EventReader
-from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.exceptions import InvalidConfiguration, UnsafeArchive
 from rasa_core_api.http.auth import TokenReader
 from rasa_core_api.http.site import ApiSite
 from rasa_core_api.model_delivery import ModelDelivery, build_delivery
@@ -130,7 +130,10 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
         slices=slices,
     )
     if endpoints.model is None:
-        agent.install(load_core(settings.core, find_class))
+        generation = load_core(settings.core, find_class)
+        if endpoints.nlg is None:
+            _check_template(settings.failure_template, generation)
+        agent.install(generation)
     delivery = build_delivery(
         agent,
         endpoints.model,
@@ -176,11 +179,20 @@ def _refuse_unbuilt(endpoints: Endpoints) -> None:
         raise InvalidConfiguration(f"{source}: event_broker: event brokers are not built yet", file=source)
 
 
+def _check_template(name: str | None, generation: Generation) -> None:
+    """A template that is not there would only be missed when an action fails."""
+    if name is not None and name not in generation.domain.templates:
+        raise InvalidConfiguration(f"failure_template: the model has no template {name!r}")
+
+
 def load_core(path: Path, find_class: ClassFinder) -> Generation:
     """The dialogue model in a directory or an archive. Raises `UnsupportedModel`."""
     if not is_archive(path):
         return load_generation(path, find_class=find_class)
     with tempfile.TemporaryDirectory(prefix="rasa_core_api-") as scratch:
         directory = Path(scratch) / "model"
-        unpack(path, directory)
+        try:
+            unpack(path, directory)
+        except UnsafeArchive as error:
+            raise UnsafeArchive(f"{path}: {error}", **error.details) from error
         return load_generation(directory, find_class=find_class, source=str(path))

@@ -87,7 +87,8 @@ def _class_name(metadata_file: Path, path: str) -> str:
 
 def _find_metadata(path: Path) -> tuple[Path, Path, dict[str, JSON]]:
     if not path.is_dir():
-        raise UnsupportedModel(f"{path}: there is no such directory", file=path.name)
+        wrong = "it is a file, but no zip or tar.gz of a model" if path.exists() else "there is no such directory"
+        raise UnsupportedModel(f"{path}: {wrong}", file=path.name)
     inside = [place for place in sorted(path.iterdir()) if place.is_dir() and not place.name.startswith((".", "__"))]
     wrapped = inside if len(inside) == 1 else []
     other: Path | None = None

@@ -13,6 +13,7 @@ import sys
 import termios
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,10 @@ def test_a_stream_over_the_network(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-d", "nowhere"], "nowhere"),
+        (["-d", "nowhere"], "nowhere: there is no such directory"),
+        (["-d", "endpoints.yml"], "endpoints.yml: it is a file, but no zip or tar.gz of a model"),
+        (["-d", "model.zip"], "model.zip: refused archive: a path that leads upwards: member '../domain.yml'"),
+        (["-d", "MODEL", "--failure_template", "utter_nope"], "failure_template: the model has no template"),
         (["-d", "MODEL", "--endpoints", "endpoints.yml"], r"endpoints.yml: nlg.url: "),
         (["-d", "MODEL", "-c", "facebook"], "the channel 'facebook' is not built yet"),
         (["-d", "MODEL", "-p", "PORT"], "Address already in use"),
@@ -147,6 +151,8 @@ def test_a_stream_over_the_network(model: Path, tmp_path: Path) -> None:
 def test_what_cannot_start(model: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
     """The program ends with 1 and one line that says what, where and why."""
     (tmp_path / "endpoints.yml").write_text("nlg: {url: 7}\n")
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        archive.writestr("../domain.yml", "{}")
     with socket.create_server(("0.0.0.0", 0)) as taken:
         places = {"MODEL": str(model), "PORT": str(taken.getsockname()[1])}
         arguments = [places.get(argument, argument) for argument in arguments]

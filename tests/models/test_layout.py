@@ -58,9 +58,10 @@ def test_no_model(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match=r"neither metadata\.json nor policy_metadata\.json"):
         read_layout(tmp_path)
     (tmp_path / "file").write_text("")
-    for name in ("file", "nowhere"):
-        with pytest.raises(UnsupportedModel, match=f"{name}: there is no such directory"):
-            read_layout(tmp_path / name)
+    with pytest.raises(UnsupportedModel, match="file: it is a file, but no zip or tar.gz of a model"):
+        read_layout(tmp_path / "file")
+    with pytest.raises(UnsupportedModel, match="nowhere: there is no such directory"):
+        read_layout(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
