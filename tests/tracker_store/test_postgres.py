@@ -95,8 +95,9 @@ def test_lost_connections(servers: Servers) -> None:
     store = emptied(servers)
     wait(store.append("a", 0, slots(1)))
     with psycopg.connect(servers.postgres_url(), autocommit=True) as other:
+        # waits until the server has closed each of them
         other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rasa_core_api'"
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'rasa_core_api'"
         )
     assert wait(store.append("a", 1, slots(2))) == 2
     tail = wait(store.read("a"))
