@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from twisted.internet import reactor
 
@@ -32,7 +31,7 @@ class Servers:
 
     def _get(self, kind: str, present: bool, start: Callable[[], Any]) -> Any:
         if not present:
-            pytest.skip(f"the program of {kind} is not installed")
+            pytest.skip(f"the program of {kind}, or its client, is not installed")
         if kind not in self._running:
             self._running[kind] = self._stack.enter_context(start())
         return self._running[kind]
@@ -64,6 +63,8 @@ class Servers:
 
             wait(flush())
         if isinstance(store, PostgresStore):
+            import psycopg
+
             with psycopg.connect(self.postgres_url()) as connection:
                 connection.execute(
                     "TRUNCATE rasa_core_api_conversations, rasa_core_api_blocks"

@@ -1,4 +1,4 @@
-"""Database servers of the tests' own: started on a free port where the programs exist, stopped at the end."""
+"""Database servers of the tests' own: started on a free port where program and client exist, stopped at the end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -44,7 +45,7 @@ def _stop(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
 
 
 def has_redis() -> bool:
-    return shutil.which("redis-server") is not None
+    return shutil.which("redis-server") is not None and find_spec("txredisapi") is not None
 
 
 @contextmanager
@@ -84,7 +85,7 @@ def _other_user() -> list[str]:
 
 
 def has_postgres() -> bool:
-    return _postgres_programs() is not None and _other_user() != ["no user"]
+    return find_spec("psycopg") is not None and _postgres_programs() is not None and _other_user() != ["no user"]
 
 
 @contextmanager

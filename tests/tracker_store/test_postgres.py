@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import psycopg
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -13,6 +12,8 @@ from rasa_core_api.tracker_store.postgres_worker import WriteJob, Writer
 from .conftest import Servers
 from .servers import free_port
 from .stores import slots, stored_events, texts, wait
+
+psycopg = pytest.importorskip("psycopg")
 
 
 def opened(servers: Servers) -> PostgresStore:
