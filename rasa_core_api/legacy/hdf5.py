@@ -54,7 +54,11 @@ class Hdf5:
         # version, two more versions, a zero, one more version; sizes of addresses and of lengths
         if self.take(8, 5) != bytes(5) or self.take(13, 2) != b"\x08\x08" or self.word(24, 8) != 0:
             raise Damage("an HDF5 file of another version than Keras wrote")
-        self.root = Node(self, self.word(64, 8))
+
+    @property
+    def root(self) -> Node:
+        """The outermost group; read each time, as a file that held it would be held by it, and the bytes with both."""
+        return Node(self, self.word(64, 8))
 
     def take(self, address: int, length: int) -> bytes:
         """Bytes of the file; Damage where it has fewer."""
