@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -111,10 +112,12 @@ def _pairs(text: str, position: int, end: int) -> list[dict[str, JSON]]:
 
 
 def _confidence(text: str) -> float:
+    """The number behind the sign; 0.0 for what is none or beyond a float."""
     try:
-        return float(text[1:])
+        confidence = float(text[1:])
     except ValueError:
         return 0.0
+    return confidence if math.isfinite(confidence) else 0.0
 
 
 def _entities(match: re.Match[str]) -> list[dict[str, JSON]]:

@@ -34,8 +34,8 @@ def _float(text: str) -> float:
 
 
 def _int(text: str) -> int:
-    if len(text) > 400:
-        raise ValueError("a number has more than 400 digits")
+    if len(text) > 308:  # what a float cannot hold breaks whoever calculates with it
+        _float(text)
     return int(text)
 
 

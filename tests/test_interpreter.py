@@ -46,6 +46,7 @@ def test_the_whole_syntax() -> None:
         ("/order@1.2.3", "0.11", "order", 0.0),
         ('/{"a": 1}', "0.11", "/", 1.0),
         ("/greet@high", "0.11", "greet", 1.0),
+        ("/greet@" + "9" * 400, "0.11", "greet", 0.0),
     ],
 )
 def test_intents(text: str, release: str, name: str | None, confidence: float) -> None:

@@ -39,7 +39,8 @@ def test_writing_is_compact_sorted_ascii() -> None:
         (b"[" * 101 + b"]" * 101, "deeper than 100"),
         (b'"\xff"', "not UTF-8"),
         (b'"\\ud800"', "lone surrogate"),
-        (b"1" * 500, "400 digits"),
+        (b"1" * 500, "beyond a float"),
+        (b"-" + b"9" * 309, "beyond a float"),
         (b"[1] 2", "Extra data"),
     ],
 )

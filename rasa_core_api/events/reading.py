@@ -106,13 +106,17 @@ class EventReader:
             return self.now()
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _invalid(kind, "timestamp", "a number")
-        try:
-            seconds = float(value)
-        except OverflowError:
-            raise _invalid(kind, "timestamp", "a finite number") from None
-        if not math.isfinite(seconds):
+        if not _is_finite(value):
             raise _invalid(kind, "timestamp", "a finite number")
-        return seconds or self.now()
+        return float(value) or self.now()
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a float can hold the number."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _invalid(kind: str, name: str, wanted: str) -> InvalidEvent:
@@ -140,7 +144,7 @@ class _Members:
             value = self.data.get(name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
                 raise _invalid(self.kind, name, "a number")
             return value
         return None
@@ -184,6 +188,8 @@ def _check_intent(intent: Mapping[str, JSON], name: str, kind: str) -> None:
         raise _invalid(kind, f"{name}.name", "a text")
     confidence = intent.get("confidence")
     if isinstance(confidence, bool) or not isinstance(confidence, (int, float, type(None))):
+        raise _invalid(kind, f"{name}.confidence", "a number")
+    if confidence is not None and not _is_finite(confidence):
         raise _invalid(kind, f"{name}.confidence", "a number")
 
 

@@ -108,6 +108,8 @@ def test_unknown_type() -> None:
         ({"event": "restart", "timestamp": True}, "timestamp"),
         ({"event": "restart", "timestamp": 10**400}, "timestamp"),
         ({"event": "action", "name": "a", "confidence": "high"}, "confidence"),
+        ({"event": "action", "name": "a", "policy_confidence": 10**400}, "policy_confidence"),
+        ({"event": "user", "text": "a", "parse_data": {"intent": {"confidence": 10**400}}}, "intent.confidence"),
         ({"event": 3}, "event"),
         ({}, "event"),
         ("slot", "object"),
