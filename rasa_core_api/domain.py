@@ -16,6 +16,11 @@ from rasa_core_api.slots import ClassFinder, Slot, UnfeaturizedSlot, refuse_clas
 
 log = Logger()
 
+#: Characters of a name from outside that errors show.
+MAX_SHOWN = 100
+#: Unknown slots that the log names; more tell nobody anything.
+_MAX_TOLD = 100
+
 _CONFIG_KEYS = frozenset({"store_entities_as_slots", "restart_intent"})
 
 
@@ -47,6 +52,7 @@ class Domain:
         self.templates = dict(templates)
         self.user_actions = tuple(user_actions)
         self.forms = tuple(forms)
+        self._told: set[str] = set()
         self.store_entities_as_slots = store_entities_as_slots
         self.restart_intent = restart_intent
         self.action_factory = action_factory
@@ -173,10 +179,18 @@ class Domain:
         except KeyError:
             listing = "\n".join(f"\t - {name}" for name in self.action_names)
             raise UnknownAction(
-                f"Cannot access action '{action_name}', as that name is not a registered action for this domain. "
+                f"Cannot access action '{action_name[:MAX_SHOWN]}', as that name is not a registered action for this "
+                "domain. "
                 f"Available actions are: \n{listing}",
-                action=action_name[:1024],
+                action=action_name[:MAX_SHOWN],
             ) from None
+
+    def report_unknown_slot(self, name: str) -> None:
+        """Log that a slot was set which the domain lacks: once a name, however many events and replays set it."""
+        name = name[:MAX_SHOWN]
+        if name not in self._told and len(self._told) < _MAX_TOLD:
+            self._told.add(name)
+            log.error("the domain has no slot {slot!r}: its value is kept in the log only", slot=name)
 
     def triggered_action(self, intent_name: str | None) -> str | None:
         """The action that an intent triggers (0.14)."""

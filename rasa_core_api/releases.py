@@ -55,7 +55,6 @@ class Release:
 
     # trackers
     initial_followup: str | None  # follow-up action of a fresh or reset tracker
-    clears_followup: bool  # user and action events clear the follow-up action
     trigger_message: bool  # an active form remembers the message that started it
 
     # turns
@@ -118,7 +117,6 @@ _R08 = Release(
     unmatched_confidence=1.0,
     at_sign_unmatched=False,
     initial_followup=None,
-    clears_followup=False,
     trigger_message=False,
     bot_events_first=True,
     retimes_action_events=False,
@@ -175,7 +173,6 @@ _R011 = evolve(
     default_actions_overridable=True,
     utter_prefix_required=True,
     initial_followup=ACTION_LISTEN,
-    clears_followup=True,
     composed_responses=False,
     image_as_text=False,
     undefined_template_text=False,

@@ -12,7 +12,6 @@ from enum import Enum
 from typing import Any
 
 from attrs import frozen
-from twisted.logger import Logger
 
 from rasa_core_api.constants import ACTION_LISTEN, JSON
 from rasa_core_api.domain import Domain
@@ -34,8 +33,6 @@ from rasa_core_api.events import (
 )
 from rasa_core_api.exceptions import UnknownVerbosity
 from rasa_core_api.states import NOTHING_HEARD, Heard, SlotFeatures, StateNode, window
-
-log = Logger()
 
 #: States that keep what was computed of them.
 _WARM_STATES = 24
@@ -384,9 +381,8 @@ class Tracker:
         self._told = self._heard
         if self.form_name is None:
             self._message = self._heard
-        if self.domain.release.clears_followup:
-            self._followup = None
-            self._followup_taken = False
+        self._followup = None
+        self._followup_taken = False
         self._current = None
 
     def _action(self, event: ActionExecuted) -> None:
@@ -395,9 +391,8 @@ class Tracker:
         self._marks.append(mark)
         self._applied.append(event)
         self.latest_action_name = event.action_name
-        if self.domain.release.clears_followup:
-            self._followup = None
-            self._followup_taken = False
+        self._followup = None
+        self._followup_taken = False
         form = self.form_name
         if form is not None:
             changed = {**self.active_form, "validate": True}
@@ -411,7 +406,7 @@ class Tracker:
         if event.key in self.slots:
             self._set_slot(event.key, event.value)
         else:
-            log.error("the domain has no slot {slot}: its value is kept in the log only", slot=event.key)
+            self.domain.report_unknown_slot(event.key)
 
     def _reset_slots(self, event: AllSlotsReset) -> None:
         self._applied.append(event)

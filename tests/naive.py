@@ -94,8 +94,7 @@ class Naive:
             self.form = {**self.form, "rejected": True}
 
     def clear(self) -> None:
-        if self.domain.release.clears_followup:
-            self.followup = None
+        self.followup = None
 
     def features(self, message: Any = None) -> dict[str, float]:
         message = self.message if message is None else message

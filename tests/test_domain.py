@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.logger import capturedLogs, formatEvent
 
 from rasa_core_api.domain import Domain
+from rasa_core_api.events import SlotSet
 from rasa_core_api.exceptions import InvalidDomain, UnknownAction
 from rasa_core_api.releases import BY_NAME
+from rasa_core_api.trackers import Tracker
 from tests.samples import SPECIFICATION, domain
 
 EXAMPLE: dict[str, Any] = {
@@ -83,6 +86,28 @@ def test_unknown_action_lists_what_there_is() -> None:
     """The error for an unknown action lists the known ones, one a line."""
     with pytest.raises(UnknownAction, match="Cannot access action 'x'.*\n\t - action_listen\n\t - action_restart"):
         domain("0.11").index_of("x")
+
+
+def test_long_names_are_cut() -> None:
+    """What a client made up fills neither the answer nor the log."""
+    with pytest.raises(UnknownAction) as caught:
+        domain("0.11").index_of("x" * 100_000)
+    assert "'" + "x" * 100 + "'" in str(caught.value)
+    assert caught.value.details == {"action": "x" * 100}
+
+
+def test_unknown_slots_are_told_once() -> None:
+    """However often a slot that is not there is set, the log says it once; and not of any number of slots."""
+    bot = domain("0.11")
+    with capturedLogs() as told:
+        for _ in range(3):
+            Tracker("u", bot).extend([SlotSet(key="no\nwhere", value=1, timestamp=1.0)])
+        assert [formatEvent(event) for event in told] == [
+            "the domain has no slot 'no\\nwhere': its value is kept in the log only"
+        ]
+        for number in range(200):
+            bot.report_unknown_slot(str(number))
+    assert len(told) == 100
 
 
 def test_json_has_historical_types() -> None:

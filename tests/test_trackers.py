@@ -155,6 +155,15 @@ def test_followup_is_used_for_one_request() -> None:
     assert tracker.followup_action is None
 
 
+@pytest.mark.parametrize("release", DOMAINS)
+def test_followup_ends_with_the_next_message(release: str) -> None:
+    """A follow-up action does not outlive the turn, in releases that had none neither: it may be one that fails."""
+    tracker = tracker_of(release, [FollowupAction(action_name="nowhere", timestamp=1.0)])
+    assert tracker.followup_action == "nowhere"
+    tracker.update(user("greet"))
+    assert tracker.followup_action is None
+
+
 def test_verbosities() -> None:
     """Each verbosity shows its part of the log."""
     log = [action("action_listen", 1.0), user("greet", 2.0), Restarted(timestamp=3.0), action("action_listen", 4.0),

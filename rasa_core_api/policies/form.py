@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from twisted.logger import Logger
+
 from rasa_core_api.constants import ACTION_LISTEN
 from rasa_core_api.domain import Domain
 from rasa_core_api.events import FormValidation
@@ -14,6 +16,8 @@ from rasa_core_api.policies.memoization import read_memory
 from rasa_core_api.policies.policy import LoadContext, Policy, Scores, nothing
 from rasa_core_api.states import StateNode, state_text
 from rasa_core_api.trackers import Tracker
+
+log = Logger()
 
 #: States in a key: the one before the message, and the one with it.
 MAX_HISTORY = 2
@@ -53,11 +57,15 @@ class FormPolicy(Policy):
     def predict(self, tracker: Tracker, domain: Domain) -> Scores:
         """Score the form or `action_listen`.
 
+        A form that the domain lacks has no say: its conversation would never get out of it.
         After a rejection in a situation that the stories know, the form has no say and its next validation is
         called off: a `form_validation` event is logged on the tracker, at the time of the latest event.
         """
         form = tracker.form_name
         if form is None:
+            return nothing(domain)
+        if form not in domain.action_index:
+            log.warn("the form {form} is active and no action of this model: it has no say", form=form[:100])
             return nothing(domain)
         last = tracker.latest_action_name
         score = domain.release.form_score
