@@ -39,6 +39,9 @@ from rasa_core_api.trackers import Tracker
 
 log = Logger()
 
+#: Events, responses and reminders that are handled before the reactor gets its turn.
+_AT_ONCE = 128
+
 #: Name of the output channel that collects answers for the caller.
 COLLECTOR = "collector"
 
@@ -76,6 +79,8 @@ class Model:
     action_fingerprints: Mapping[str, JSON] = field(factory=dict, repr=False)
     source: str = ""
     observer: Observer | None = field(default=None, repr=False)
+    #: The templates of the domain, where a server generates the responses.
+    own_templates: ResponseGenerator | None = None
 
     @property
     def release(self) -> Release:
@@ -145,15 +150,19 @@ class Processor:
             self.trackers.keep(tracker)
         if turn.reminders:
             reminders, turn.reminders = turn.reminders, []
-            for reminder in reminders:
+            for number, reminder in enumerate(reminders, 1):
                 self.schedule(tracker.sender_id, reminder, turn.output)
+                if not number % _AT_ONCE:
+                    await self.slices.breathe()
         responses = turn.dispatcher.responses
         if responses:
             turn.dispatcher.responses = []
             if turn.output is None:
                 release = turn.model.release
-                for response in responses:
+                for number, response in enumerate(responses, 1):
                     turn.answers += collect(tracker.sender_id, response, release)
+                    if not number % _AT_ONCE:
+                        await self.slices.breathe()
             else:
                 await self._send(turn.output, tracker.sender_id, responses)
 
@@ -281,21 +290,25 @@ class Processor:
                 raise
             except (ActionFailed, ResponseFailed) as error:
                 log.error("{reason}", reason=str(error))
-                await self._apologise(turn)
+                await self._apologise(turn, isinstance(error, ResponseFailed))
             except Exception:
                 log.failure("the action {action} failed", action=name)
                 await self._apologise(turn)
         release = model.release
         if release.bot_events_first:
-            self._log_said(turn)
+            await self._log_said(turn)
         tracker.update(ActionExecuted(action_name=name, policy=policy, confidence=confidence, timestamp=self.now()))
         if events:
             self._warn_of_slots(model, tracker, name, events)
-        for event in self.retimed(events) if release.retimes_action_events else events:
+        for number, event in enumerate(events, 1):
+            if release.retimes_action_events:
+                event = evolve(event, timestamp=self.now())
             tracker.update(event)
             if isinstance(event, ReminderScheduled):
                 turn.reminders.append(event)
-        self._log_said(turn)
+            if not number % _AT_ONCE:
+                await self.slices.breathe()
+        await self._log_said(turn)
         if turn.output is not None:
             await self.commit(turn)
 
@@ -303,18 +316,28 @@ class Processor:
         """The same events, dated now."""
         return [evolve(event, timestamp=self.now()) for event in events]
 
-    async def _apologise(self, turn: Turn) -> None:
+    async def _apologise(self, turn: Turn, generator_failed: bool = False) -> None:
+        """Say the failure template; where the response generation server fails too, as the model words it."""
         turn.failed = True
-        if self.failure_template is None:
+        name, own = self.failure_template, turn.model.own_templates
+        if name is None:
             return
-        try:
-            await turn.dispatcher.utter_template(self.failure_template, turn.tracker)
-        except ResponseFailed as error:
-            log.error("{reason}", reason=str(error))
+        if own is None or not generator_failed:
+            try:
+                await turn.dispatcher.utter_template(name, turn.tracker)
+                return
+            except ResponseFailed as error:
+                log.error("{reason}", reason=str(error))
+        if own is not None:
+            response = await own.generate(name, turn.tracker, turn.dispatcher.channel, {})
+            if response is not None:
+                turn.dispatcher.utter_response(response)
 
-    def _log_said(self, turn: Turn) -> None:
-        for said in turn.dispatcher.take_said():
+    async def _log_said(self, turn: Turn) -> None:
+        for number, said in enumerate(turn.dispatcher.take_said(), 1):
             turn.tracker.update(BotUttered(text=said.text, data=said.data, timestamp=self.now()))
+            if not number % _AT_ONCE:
+                await self.slices.breathe()
 
     @staticmethod
     def _warn_of_slots(model: Model, tracker: Tracker, name: str, events: Sequence[Event]) -> None:

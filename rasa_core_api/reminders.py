@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 
@@ -9,7 +10,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from rasa_core_api.concurrency import Slices
+from rasa_core_api.domain import MAX_SHOWN
 from rasa_core_api.events import ReminderScheduled, UserUttered
+from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.trackers import Tracker
 
 log = Logger()
@@ -44,14 +48,20 @@ def is_cancelled(tracker: Tracker, reminder: ReminderScheduled) -> bool:
 
 
 class Reminders:
-    """Keeps the reminders of this process; a new one replaces one of the same name and conversation."""
+    """Keeps the reminders of this process; a new one replaces one of the same name and conversation.
 
-    def __init__(self, clock: IReactorTime, now: Callable[[], float], fire: Fire) -> None:
+    Many that are due at the same moment begin one after another, in slices.
+    """
+
+    def __init__(self, clock: IReactorTime, now: Callable[[], float], fire: Fire, slices: Slices | None = None) -> None:
         self._clock = clock
         self._now = now
         self._fire = fire
+        self._slices = Slices(clock) if slices is None else slices
         self._calls: dict[tuple[str, str], IDelayedCall] = {}
+        self._ready: deque[tuple[str, ReminderScheduled, object]] = deque()
         self._firing: set[Deferred[None]] = set()
+        self._begins = False
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -65,26 +75,50 @@ class Reminders:
         delay = due_at(reminder) - self._now()
         if delay < -GRACE:
             log.warn(
-                "a reminder for {action} is {late:.0f} s late and dropped", action=reminder.action_name, late=-delay
+                "a reminder for {action} is {late:.0f} s late and dropped",
+                action=reminder.action_name[:MAX_SHOWN],
+                late=-delay,
             )
             return
         self._calls[key] = self._clock.callLater(max(0.0, delay), self._due, key, reminder, channel)
 
     def _due(self, key: tuple[str, str], reminder: ReminderScheduled, channel: object) -> None:
         del self._calls[key]
+        self._ready.append((key[0], reminder, channel))
+        if not self._begins:
+            self._keep(Deferred.fromCoroutine(self._begin()))
 
+    def _keep(self, work: Deferred[None]) -> None:
+        self._firing.add(work)
+        work.addCallback(lambda _: self._firing.discard(work))
+
+    async def _begin(self) -> None:
+        self._begins = True
+        try:
+            while self._ready:
+                self._start(*self._ready.popleft())
+                await self._slices.breathe()
+        finally:
+            self._begins = False
+
+    def _start(self, sender_id: str, reminder: ReminderScheduled, channel: object) -> None:
         async def run() -> None:
             try:
-                await self._fire(key[0], reminder, channel)
+                await self._fire(sender_id, reminder, channel)
+            except RasaCoreError as error:
+                log.error(
+                    "the reminder for {action} failed: {reason}",
+                    action=reminder.action_name[:MAX_SHOWN],
+                    reason=str(error).partition("\n")[0],
+                )
             except Exception:
-                log.failure("the reminder for {action} failed", action=reminder.action_name)
+                log.failure("the reminder for {action} failed", action=reminder.action_name[:MAX_SHOWN])
 
-        firing = Deferred.fromCoroutine(run())
-        self._firing.add(firing)
-        firing.addCallback(lambda _: self._firing.discard(firing))
+        self._keep(Deferred.fromCoroutine(run()))
 
     def stop(self) -> None:
-        """Forget all that is not due yet."""
+        """Forget all that have not begun."""
+        self._ready.clear()
         for call in self._calls.values():
             call.cancel()
         self._calls.clear()

@@ -10,8 +10,12 @@ from rasa_core_api.endpoints import EndpointConfig, OutgoingFailed, OutgoingHTTP
 from rasa_core_api.events import Event
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import ActionFailed, ActionRejected, InvalidEvent
+from rasa_core_api.http.json_pieces import decode_in_slices
 from rasa_core_api.jsontext import decode, encode
 from rasa_core_api.trackers import EventVerbosity
+
+#: Events and responses that are looked at before the reactor gets its turn.
+_AT_ONCE = 128
 
 
 class RemoteAction(Action):
@@ -58,7 +62,7 @@ class RemoteAction(Action):
                 status=answer.status,
             )
         try:
-            content = decode(answer.body)
+            content = await decode_in_slices(answer.body, self._slices)
         except ValueError as error:
             raise ActionFailed(
                 f"the action {self.name!r} failed: {endpoint.url} did not answer JSON ({error})", action=self.name
@@ -90,12 +94,19 @@ class RemoteAction(Action):
         for name, items in (("events", events), ("responses", responses)):
             if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
                 raise self._bad(f"'{name}' is no list of objects")
-        for response in responses:
+        breathe = self._slices.breathe
+        for number, response in enumerate(responses, 1):
             await self._utter(response, call)
+            if not number % _AT_ONCE:
+                await breathe()
+        read: list[Event] = []
         try:
-            return self._reader.read_list(events)
+            for begin in range(0, len(events), _AT_ONCE):
+                read += self._reader.read_list(events[begin : begin + _AT_ONCE])
+                await breathe()
         except InvalidEvent as error:
             raise self._bad(str(error)) from error
+        return read
 
     def _bad(self, reason: str) -> ActionFailed:
         return ActionFailed(f"the answer of the action {self.name!r} cannot be used: {reason}", action=self.name)

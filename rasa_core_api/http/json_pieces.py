@@ -7,14 +7,20 @@ taken apart. A piece costs well under a millisecond whatever the document looks 
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import re
 from collections.abc import Generator, Iterator
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
+from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
-from rasa_core_api.jsontext import MAX_DEPTH, check_depth, check_surrogates, decoder
+from rasa_core_api.jsontext import MAX_DEPTH, check_depth, check_surrogates, decode, decoder
 
+T = TypeVar("T")
+
+#: Bytes that `decode_in_slices` reads in one go.
+SMALL = 65_536
 #: Characters that are read in one go.
 WINDOW = 16_384
 #: Values of a container that are read between two pauses.
@@ -216,3 +222,21 @@ class Pieces:
         position = self._skip(position)
         if position != len(self._text):
             raise ValueError(f"extra data at {position}")
+
+
+async def decode_in_slices(raw: bytes, slices: Slices) -> JSON:
+    """Like `jsontext.decode`, pausing in between where there is much to read."""
+    if len(raw) <= SMALL:
+        return decode(raw)
+    text = await _run(text_pieces(io.BytesIO(raw)), slices)
+    return await _run(Pieces(text).value(), slices)
+
+
+async def _run(pieces: Generator[None, None, T], slices: Slices) -> T:
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await slices.breathe()

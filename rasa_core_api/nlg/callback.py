@@ -9,7 +9,8 @@ from rasa_core_api.constants import JSON
 from rasa_core_api.encoding import tracker_json
 from rasa_core_api.endpoints import EndpointConfig, OutgoingFailed, OutgoingHTTP
 from rasa_core_api.exceptions import ResponseFailed
-from rasa_core_api.jsontext import decode, encode
+from rasa_core_api.http.json_pieces import decode_in_slices
+from rasa_core_api.jsontext import encode
 from rasa_core_api.nlg import Response, ResponseGenerator
 from rasa_core_api.trackers import EventVerbosity, Tracker
 
@@ -35,7 +36,7 @@ class CallbackGenerator(ResponseGenerator):
         if not 200 <= answer.status < 300:
             raise ResponseFailed(f"the response generation server answered {answer.status} for {template!r}")
         try:
-            response = decode(answer.body)
+            response = await decode_in_slices(answer.body, self._slices)
         except ValueError as error:
             raise ResponseFailed(
                 f"the response generation server did not answer JSON for {template!r}: {error}"
