@@ -157,6 +157,8 @@ class Routes(Resource):
 
     def _find(self, request: Request) -> tuple[_Node, bytes | None]:
         """The node of the request's path, and the sender id's segment. Raises `NotFound`."""
+        if request.path[:1] != b"/":  # the target of CONNECT, or none at all
+            raise NotFound(NOTHING_HERE)
         node: _Node | None = self._root
         sender: bytes | None = None
         segments = request.path.split(b"/")[1 + len(request.prepath or ()) :]
@@ -264,7 +266,8 @@ def failure_body(request: Request, failure: Failure, version: str) -> bytes:
     if isinstance(error, RasaCoreError):
         answer = answer_to(error, version)
         if answer.status in (500, 501):
-            log.error("{method} {path}: {reason}", reason=str(error), **_line(request))
+            # one line, whatever a client put into it
+            log.error("{method} {path}: {reason}", reason=str(error).partition("\n")[0], **_line(request))
     else:
         log.failure("{method} {path} failed", failure, LogLevel.error, **_line(request))
         answer = internal_error(version)

@@ -131,6 +131,8 @@ def test_sender_ids(wire: Wire, path: str, sender_id: str) -> None:
         ("/things/x/deep", 404),
         ("/things/%FF/nowhere", 404),
         ("//", 404),
+        ("host:443", 404),
+        ("?", 404),
         ("/wait/", 404),
         ("/WAIT", 404),
         ("/things%2Fx", 404),
