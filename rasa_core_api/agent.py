@@ -212,11 +212,10 @@ class Agent:
     def prepare(self, generation: Generation) -> Model:
         """The generation with what a turn needs around it; nothing is put into service."""
         domain = generation.domain
-        generator: ResponseGenerator
+        templates = TemplateGenerator(domain.templates, domain.release, self.choose)
+        generator: ResponseGenerator = templates
         if self.endpoints.nlg is not None:
             generator = CallbackGenerator(self.endpoints.nlg, self.http, self.slices)
-        else:
-            generator = TemplateGenerator(domain.templates, domain.release, self.choose)
         server = ActionServer(self.endpoints.action_endpoint, self.http, self.event_reader, self.slices, self.version)
         fingerprints = generation.metadata.get("action_fingerprints")
         return Model(
@@ -224,6 +223,7 @@ class Agent:
             ensemble=generation.ensemble,
             actions=ActionRegistry(domain, server),
             generator=generator,
+            own_templates=None if generator is templates else templates,
             interpreter=generation.interpreter or self.interpreter or RegexInterpreter(domain.release),
             fingerprint=generation.fingerprint,
             action_fingerprints=fingerprints if isinstance(fingerprints, Mapping) else {},

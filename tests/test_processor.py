@@ -113,6 +113,21 @@ def test_a_failed_action_can_be_answered() -> None:
     assert bot.say("/inform")[0]["text"] == "bye"
 
 
+def test_a_failed_generation_server_can_be_answered() -> None:
+    """A server that should say the failure template and fails is not waited for twice: the model's own is said."""
+    asked: list[str] = []
+
+    def generate(call: dict[str, Any]) -> Any:
+        asked.append(call["template"])
+        return 500, {}
+
+    endpoints = Endpoints(action_endpoint=EndpointConfig(url=ACTIONS), nlg=EndpointConfig(url="http://nlg"))
+    http = FakeHTTP({ACTIONS: lambda call: (500, {}), "http://nlg": generate})
+    bot = Bot(domain("0.11"), SCRIPT, http=http, endpoints=endpoints, failure_template="utter_bye")
+    assert [message["text"] for message in bot.say("/inform")] == ["bye", "bye"]
+    assert asked == ["utter_bye", "utter_hi"]
+
+
 def test_without_an_action_server_actions_fail() -> None:
     """An action that nobody can run is logged as executed."""
     bot = Bot(domain("0.11"), SCRIPT)
