@@ -11,6 +11,8 @@ MOST_ERRORS = 500  # listed; the JSON file has all
 _CELL = 22  # pixels of a cell in the matrix of confusions
 _LETTER = 6.4  # pixels of a letter of its labels
 _LONGEST = 32  # letters of a label
+_TALLEST = 160  # pixels of the highest bar of the confidences
+_BARS = "Right answers go up, wrong ones down: height is the share of all right, or all wrong, ones; figures count them."
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2733; --paper: #fff; --faint: #e6ebf0; --good: #2a7f62; --bad: #c8553d; }
@@ -24,8 +26,8 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 .figures b { display: block; font-size: 1.4rem }
 table { border-collapse: collapse }
 th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid var(--faint) }
-th:first-child, td:first-child, td.text { text-align: left }
-.wide { overflow-x: auto } svg text { fill: var(--ink); font: 11px system-ui, sans-serif }
+th:first-child, td:first-child, .text { text-align: left }
+.wide { overflow-x: auto } svg text { fill: var(--ink); font: 11px system-ui, sans-serif } svg text.over { fill: var(--paper) }
 .good { fill: var(--good) } .bad { fill: var(--bad) } .line { stroke: var(--faint) }
 """
 
@@ -49,7 +51,7 @@ def page(evaluation: Evaluation) -> str:
             "<p>Rows are what is right, columns what was found.</p>",
         ]
         parts += ['<div class="wide">', _matrix(evaluation), "</div>"]
-        parts += ["<h2>How sure it was</h2>", "<p>Right answers go up, wrong ones down.</p>", _histogram(evaluation)]
+        parts += ["<h2>How sure it was</h2>", f"<p>{_BARS}</p>", _histogram(evaluation)]
         parts += [_coverage(evaluation), "<h2>Intents</h2>", _table("intent", intents)]
     if entities:
         parts += ["<h2>Entities</h2>", _table("entity", {**entities, "all": total(entities)})]
@@ -97,38 +99,46 @@ def _matrix(evaluation: Evaluation) -> str:
                 x, y = margin + _CELL * column, margin + _CELL * row
                 kind = "good" if row == column else "bad"
                 shade = 0.15 + 0.85 * count / rows[name]
+                ink = "over" if shade > 0.6 else "beside"
                 hint = escape(f"{name} → {other}: {count} of {rows[name]}")
                 parts.append(
                     f"<g><title>{hint}</title>"
                     f'<rect class="{kind}" fill-opacity="{shade:.2f}" x="{x + 1}" y="{y + 1}" '
                     f'width="{_CELL - 2}" height="{_CELL - 2}"/>'
-                    f'<text x="{x + _CELL / 2}" y="{y + _CELL / 2 + 4}" text-anchor="middle">{count}</text></g>'
+                    f'<text class="{ink}" x="{x + _CELL / 2}" y="{y + _CELL / 2 + 4}" '
+                    f'text-anchor="middle">{count}</text></g>'
                 )
     return "".join([*parts, "</svg>"])
 
 
 def _histogram(evaluation: Evaluation) -> str:
+    """Bars as high as the share of the right, or of the wrong, answers; by number the few wrong ones would vanish."""
     bins = evaluation.histogram()
-    width, half = 36, 120
-    tallest = max(1, *(max(right, wrong) for _, right, wrong in bins))
+    all_right, all_wrong = (max(1, sum(bar[kind] for bar in bins)) for kind in (1, 2))
+    most_right, most_wrong = max(bar[1] for bar in bins) / all_right, max(bar[2] for bar in bins) / all_wrong
+    scale = _TALLEST / max(most_right, most_wrong)
+    middle = 20 + scale * most_right
+    bottom = middle + scale * most_wrong + 34
+    width = 36
     total_width = width * len(bins) + 40
     parts = [
         f'<svg role="img" aria-label="confidences of right and wrong answers" width="{total_width}" '
-        f'height="{2 * half + 60}" viewBox="0 0 {total_width} {2 * half + 60}">'
+        f'height="{bottom + 8:.0f}" viewBox="0 0 {total_width} {bottom + 8:.0f}">'
     ]
     for number, (low, right, wrong) in enumerate(bins):
-        x, middle = 20 + number * width, half + 20
-        for kind, count in (("good", right), ("bad", wrong)):
+        x = 20 + number * width
+        for kind, count, share in (("good", right, right / all_right), ("bad", wrong, wrong / all_wrong)):
             if count:
-                height = half * count / tallest
+                height = scale * share
                 y = middle - height if kind == "good" else middle
                 text = y - 4 if kind == "good" else y + height + 12
                 parts.append(
                     f'<rect class="{kind}" x="{x + 2}" y="{y:.1f}" width="{width - 4}" height="{height:.1f}"/>'
                 )
                 parts.append(f'<text x="{x + width / 2}" y="{text:.1f}" text-anchor="middle">{count}</text>')
-        parts.append(f'<text x="{x}" y="{2 * half + 54}" text-anchor="middle">{low:.2f}</text>')
-    parts.append(f'<line class="line" x1="20" x2="{total_width - 20}" y1="{half + 20}" y2="{half + 20}"/>')
+        parts.append(f'<text x="{x}" y="{bottom:.1f}" text-anchor="middle">{low:.2f}</text>')
+    parts.append(f'<text x="{total_width - 20}" y="{bottom:.1f}" text-anchor="middle">1.00</text>')
+    parts.append(f'<line class="line" x1="20" x2="{total_width - 20}" y1="{middle:.1f}" y2="{middle:.1f}"/>')
     return "".join([*parts, "</svg>"])
 
 
@@ -151,7 +161,7 @@ def _table(kind: str, scores: Mapping[str, Score]) -> str:
 
 
 def _errors(errors: list[Answer]) -> str:
-    head = "<tr><th>text</th><th>right</th><th>found</th><th>confidence</th></tr>"
+    head = '<tr><th>text</th><th class="text">right</th><th class="text">found</th><th>confidence</th></tr>'
     rows = []
     for answer in sorted(errors, key=lambda answer: -answer.confidence):
         right, found = _said(answer.expected, answer.expected_entities), _said(answer.found, answer.found_entities)

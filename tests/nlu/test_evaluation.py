@@ -138,6 +138,16 @@ def test_page(evaluation: Evaluation) -> None:
     assert "greet → bye: 1 of 2" in hints
 
 
+def test_confidences_of_few_errors() -> None:
+    """Among many right answers the bars of the few wrong ones are still seen, and the drawing has no empty half."""
+    answers = answers_of(parse, [EXAMPLES[0]] * 400 + [EXAMPLES[1]] * 3)
+    drawing = ElementTree.fromstring(_svgs(page(Evaluation(answers)))[1] + "</svg>")
+    bars = {bar.attrib["class"]: bar.attrib for bar in drawing.iter("rect")}
+    assert float(bars["good"]["height"]) == float(bars["bad"]["height"]) == 160
+    bottom = float(bars["bad"]["y"]) + float(bars["bad"]["height"])
+    assert bottom < float(drawing.attrib["height"]) < bottom + 50
+
+
 def _svgs(text: str) -> list[str]:
     return ["<svg" + part.split("</svg>")[0] for part in text.split("<svg")[1:]]
 
