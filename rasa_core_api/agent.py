@@ -556,7 +556,7 @@ class Agent:
                 pause=self.slices.breathe,
             )
         except InvalidTrainingData as error:
-            raise EvaluationFailed(f"These stories cannot be evaluated. {error}", **error.details) from error
+            raise EvaluationFailed(f"Evaluation could not be created. Error: {error}", **error.details) from error
         return result.as_dict()
 
     # --- reminders and the end -----------------------------------------------------------------------
