@@ -12,7 +12,7 @@ _CELL = 22  # pixels of a cell in the matrix of confusions
 _LETTER = 6.4  # pixels of a letter of its labels
 _LONGEST = 32  # letters of a label
 _TALLEST = 160  # pixels of the highest bar of the confidences
-_BARS = "Right answers go up, wrong ones down: height is the share of all right, or all wrong, ones; figures count them."
+_BARS = "Right answers go up, wrong ones down. Height is the share of all right, or of all wrong, ones; figures count."
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2733; --paper: #fff; --faint: #e6ebf0; --good: #2a7f62; --bad: #c8553d; }
@@ -27,7 +27,8 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 table { border-collapse: collapse }
 th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid var(--faint) }
 th:first-child, td:first-child, .text { text-align: left }
-.wide { overflow-x: auto } svg text { fill: var(--ink); font: 11px system-ui, sans-serif } svg text.over { fill: var(--paper) }
+.wide { overflow-x: auto } svg text { fill: var(--ink); font: 11px system-ui, sans-serif }
+svg text.over { fill: var(--paper) }
 .good { fill: var(--good) } .bad { fill: var(--bad) } .line { stroke: var(--faint) }
 """
 
