@@ -79,7 +79,8 @@ def test_environment() -> None:
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
-        ({}, "core"),
+        ({}, "RASA_CORE_API_CORE: the dialogue model is needed"),
+        ({"RASA_CORE_API_ENABLE_API": "true"}, "RASA_CORE_API_CORE: "),
         ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_COLOUR": "red"}, "RASA_CORE_API_COLOUR"),
         ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_ENABLE_API": "yes"}, "RASA_CORE_API_ENABLE_API: true or false"),
         ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_MAX_BODY_MB": "many"}, "max_body_mb"),
