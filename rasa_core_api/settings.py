@@ -189,7 +189,7 @@ def settings_from_environment(environ: Mapping[str, str]) -> RunSettings:
             raise InvalidConfiguration(f"{name}: there is no such setting; there are {', '.join(sorted(flags))}")
         arguments += _argument(name, value, *flag)
     if f"{PREFIX}CORE" not in environ:
-        raise InvalidConfiguration(f"{PREFIX}CORE: the dialogue model is needed: a directory, or a zip or tar.gz of one")
+        raise InvalidConfiguration(f"{PREFIX}CORE: the dialogue model is needed, a directory or an archive of one")
     if f"{PREFIX}LOG_FILE" not in environ:
         arguments.append("--log_file=")
     try:
