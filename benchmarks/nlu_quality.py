@@ -79,7 +79,7 @@ def cross_validation(config: PipelineConfig, data: TrainingData, folds: int) -> 
     for fold in range(folds):
         rest = [example for example, other in zip(data.examples, where, strict=True) if other != fold]
         begin = process_time()
-        model, _ = train_model(config, TrainingData(rest, data.regexes, data.lookups, data.synonyms))
+        model, _ = train_model(config, data.with_examples(rest))
         seconds.append(process_time() - begin)
         inside = [example for example, other in zip(data.examples, where, strict=True) if other == fold]
         evaluation.answers += answers_of(model.parse, inside)

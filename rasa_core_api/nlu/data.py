@@ -53,11 +53,12 @@ class Example:
 
 @frozen
 class Lookup:
-    """A lookup table: its elements, or the file with one element per line (and the folder of the data naming it)."""
+    """A lookup table: its elements, or the file with one element per line, and where the data names that file."""
 
     name: str
     elements: tuple[str, ...] | str
-    folder: str = field(default="", eq=False)
+    file: str = field(default="", eq=False)
+    line: int | None = field(default=None, eq=False)
 
 
 @define
@@ -69,6 +70,7 @@ class TrainingData:
     lookups: list[Lookup] = field(factory=list)
     synonyms: dict[str, str] = field(factory=dict)
     warnings: list[str] = field(factory=list, eq=False)  # what the readers noticed, for the operator
+    places: dict[tuple[str, str], tuple[str, int]] = field(factory=dict, eq=False)  # name, pattern: file, line
 
     @classmethod
     def merged(cls, parts: Iterable[TrainingData]) -> TrainingData:
@@ -79,9 +81,19 @@ class TrainingData:
             whole.regexes += part.regexes
             whole.lookups += part.lookups
             whole.warnings += part.warnings
+            whole.places.update(part.places)
             for text, value in part.synonyms.items():
                 whole.add_synonym(text, value)
         return whole
+
+    def add_regex(self, name: str, pattern: str, file: str, line: int) -> None:
+        """Add a regular expression. Whether it can be used is seen when a part wants it; then its place is told."""
+        self.regexes.append({"name": name, "pattern": pattern})
+        self.places[name, pattern] = file, line
+
+    def with_examples(self, examples: list[Example]) -> TrainingData:
+        """The same data with other examples."""
+        return TrainingData(examples, self.regexes, self.lookups, self.synonyms, places=self.places)
 
     def add_synonym(self, text: str, value: str) -> None:
         """Let `text` stand for `value`; an earlier other value is replaced with a warning."""
@@ -130,13 +142,14 @@ class TrainingData:
         InvalidTrainingData when the file cannot be read.
         """
         result = TrainingData(list(self.examples), list(self.regexes), [], dict(self.synonyms), list(self.warnings))
+        result.places = self.places
         for lookup in self.lookups:
             if not isinstance(lookup.elements, str):
                 result.lookups.append(lookup)
             elif not roots:
                 result.warnings.append(f"the lookup table {lookup.name!r} names the file {lookup.elements!r}: left out")
             else:
-                folders = [*roots, Path(lookup.folder)] if lookup.folder else list(roots)
+                folders = [*roots, Path(lookup.file).parent] if lookup.file else list(roots)
                 result.lookups.append(Lookup(lookup.name, _elements(lookup, folders)))
         return result
 
@@ -175,9 +188,8 @@ def _elements(lookup: Lookup, folders: Sequence[Path]) -> tuple[str, ...]:
         (folder / str(lookup.elements) for folder in folders if (folder / str(lookup.elements)).is_file()), None
     )
     if path is None:
-        raise broken(
-            str(lookup.elements), None, f"the lookup table {lookup.name!r} names this file, which is not there"
-        )
+        reason = f"the lookup table {lookup.name!r} names the file {lookup.elements!r}, which is not there"
+        raise broken(lookup.file or "lookup tables", lookup.line, reason)
     text = read_text(path)
     elements = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(elements) > MAX_ELEMENTS:

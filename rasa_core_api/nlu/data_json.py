@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NoReturn
 
 from rasa_core_api import jsontext
@@ -126,7 +125,7 @@ def read_rasa(document: Document) -> TrainingData:
         at = (top, "regex_features", number)
         item = document.members(item, *at)
         name, pattern = (document.text(item.get(key), *at, key) for key in ("name", "pattern"))
-        data.regexes.append({"name": name, "pattern": pattern})
+        data.add_regex(name, pattern, document.file, document.line_of(*at))
     for number, item in enumerate(document.items(content.get("lookup_tables"), top, "lookup_tables")):
         data.lookups.append(_lookup(document, item, top, "lookup_tables", number))
     for number, item in enumerate(document.items(content.get("entity_synonyms"), top, "entity_synonyms")):
@@ -164,7 +163,7 @@ def _lookup(document: Document, item: JSON, *at: str | int) -> Lookup:
     item = document.members(item, *at)
     name, elements = document.text(item.get("name"), *at, "name"), item.get("elements")
     if isinstance(elements, str):
-        return Lookup(name, elements, str(Path(document.file).parent))
+        return Lookup(name, elements, document.file, document.line_of(*at))
     if elements is None or len(document.items(elements, *at, "elements")) > MAX_ELEMENTS:
         document.wrong(f"a list of at most {MAX_ELEMENTS} texts, or the name of a file, is wanted", *at, "elements")
     return Lookup(name, tuple(document.text(text, *at, "elements", place) for place, text in enumerate(elements)))
@@ -222,7 +221,7 @@ def read_luis(document: Document) -> TrainingData:
         item = document.members(item, *at)
         if item.get("activated"):
             name, pattern = (document.text(item.get(key), *at, key) for key in ("name", "pattern"))
-            data.regexes.append({"name": name, "pattern": pattern})
+            data.add_regex(name, pattern, document.file, document.line_of(*at))
     return data
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.nlu.data import Example, Lookup, TrainingData, broken, clean
@@ -31,7 +30,7 @@ def looks_like_markdown(text: str) -> bool:
 def read_markdown(text: str, file: str) -> TrainingData:
     """Read a file's text; lines outside items and headers are ignored. `file` is for messages."""
     data = TrainingData()
-    section, title = "", ""
+    section = title = odd = ""
     tables: dict[str, list[str]] = {}
     for number, line in _lines(clean(text)):
         if len(line) > MAX_LINE:
@@ -39,9 +38,15 @@ def read_markdown(text: str, file: str) -> TrainingData:
         line = line.strip()
         header = _HEADER.search(line)
         if header:
-            section, title = header[1], header[2]
+            section, title, odd = header[1], header[2], ""
             continue
+        if line.startswith("#"):
+            odd = f"{file}, line {number}: {line[:40]!r} begins no section ({', '.join(SECTIONS)})"
         item = _ITEM.match(line)
+        if item and odd:
+            place = f"belong to '## {section}:{title}'" if section else "are ignored"
+            data.warnings.append(f"{odd}; the items after it {place}")
+            odd = ""
         if item is None:
             if section == "lookup" and line:
                 _add_lookup_file(data, title, line, file, number)
@@ -57,7 +62,7 @@ def read_markdown(text: str, file: str) -> TrainingData:
         elif section == "synonym":
             data.add_synonym(item[1], title)
         elif section == "regex":
-            data.regexes.append({"name": title, "pattern": item[1]})
+            data.add_regex(title, item[1], file, number)
         elif section == "lookup":
             if title not in tables:
                 tables[title] = []
@@ -146,7 +151,7 @@ def _add_lookup_file(data: TrainingData, title: str, line: str, file: str, numbe
         data.warnings.append(
             f"{file}, line {number}: rasa_nlu would cut the file name {line!r} to {shortened!r}; the whole name is used"
         )
-    data.lookups.append(Lookup(title, line, str(Path(file).parent)))
+    data.lookups.append(Lookup(title, line, file, number))
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:

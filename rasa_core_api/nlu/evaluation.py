@@ -248,7 +248,7 @@ def cross_validate(
     for fold in range(folds):
         inside = [number for number, other in enumerate(where) if other == fold]
         rest = [example for example, other in zip(data.examples, where, strict=True) if other != fold]
-        part = TrainingData(rest, data.regexes, data.lookups, data.synonyms)
+        part = data.with_examples(rest)
         model, _ = train_model(config, part)
         answers = answers_of(model.parse, [data.examples[number] for number in inside])
         found.update(zip(inside, answers, strict=True))

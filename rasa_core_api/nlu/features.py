@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData
+from rasa_core_api.nlu.data import TrainingData, broken
 from rasa_core_api.nlu.message import Message
 from rasa_core_api.nlu.patterns import LookupPattern, Pattern, RegexPattern, compile_pattern
 from rasa_core_api.nlu.stopwords import ENGLISH
@@ -200,16 +201,24 @@ class CountVectors:
         return str(word).lower() if self._lowercase else str(word)
 
 
-def train_regex_features(
-    patterns: Sequence[Mapping[str, str]], lookups: Sequence[tuple[str, Sequence[str]]], *, every_match: bool = False
-) -> RegexFeatures:
-    """The featurizer for a data set: its regexes, then one pattern per lookup table (name and elements).
+def train_regex_features(data: TrainingData, *, every_match: bool = False) -> RegexFeatures:
+    """The featurizer for a data set: its regexes, then one pattern per lookup table whose elements are known.
 
-    Raises InvalidTrainingData for a pattern that cannot be used, by its name.
+    Raises InvalidTrainingData for a pattern that cannot be used, by its name, file and line.
     """
-    features = RegexFeatures(patterns, every_match=every_match)
-    for name, elements in lookups:
-        features.patterns.append((name, LookupPattern(elements)))
+    features = RegexFeatures((), every_match=every_match)
+    for item in data.sorted_regexes():
+        name, expression = item["name"], item["pattern"]
+        try:
+            features.patterns.append((name, compile_pattern(name, expression)))
+        except InvalidTrainingData as error:
+            if (name, expression) not in data.places:
+                raise
+            file, line = data.places[name, expression]
+            raise broken(file, line, str(error)) from None
+    for table in data.lookups:
+        if not isinstance(table.elements, str):
+            features.patterns.append((table.name, LookupPattern(table.elements)))
     return features
 
 

@@ -142,11 +142,7 @@ class _Training:
         if name == "tokenizer_whitespace":
             return WhitespaceTokenizer()
         if name == "intent_entity_featurizer_regex":
-            return train_regex_features(
-                self._data.sorted_regexes(),
-                [(table.name, table.elements) for table in self._data.lookups if not isinstance(table.elements, str)],
-                every_match=part.modern,
-            )
+            return train_regex_features(self._data, every_match=part.modern)
         if name == "intent_featurizer_count_vectors":
             vectors = CountVectors(part.settings, {})
             self.remarks += vectors.train(message for message, example in self._texts if example.intent)

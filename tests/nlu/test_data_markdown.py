@@ -51,7 +51,7 @@ def test_sections() -> None:
     assert data.synonyms == {"a@b.c": "contact", "NYC": "New York", "the big apple": "New York", "Big A": "New York"}
     assert data.regexes == [{"name": "zipcode", "pattern": "[0-9]{5}"}, {"name": "zipcode", "pattern": "[0-9]{4}"}]
     assert data.lookups == [Lookup("currencies", ("Yen", "USD")), Lookup("streets", "data/lookup/streets.txt")]
-    assert data.warnings == []
+    assert ["line 13: '## story: nothing' begins no section" in warning for warning in data.warnings] == [True]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,18 @@ def test_doubtful_lines() -> None:
         "f.md, line 8: rasa_nlu would cut the file name 'look-up.txt' to 'look'; the whole name is used",
     ]
     assert data.lookups == [Lookup("x", "look-up.txt")]
+
+
+def test_headers_of_no_section() -> None:
+    """A header that is none, whose items would silently go to the section before, is told with its line."""
+    text = "# Texts\n- lost\n## intent:a\n- one\n### by heart\n## intent:\n- two\n- three\n## intent:b\n- four\n"
+    data = read_markdown(text, "f.md")
+    assert [example.intent for example in data.examples] == ["a", "a", "a", "b"]
+    assert data.warnings == [
+        "f.md, line 1: '# Texts' begins no section (intent, synonym, regex, lookup); the items after it are ignored",
+        "f.md, line 6: '## intent:' begins no section (intent, synonym, regex, lookup); the items after it belong to "
+        "'## intent:a'",
+    ]
 
 
 def test_endless_line() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData
+from rasa_core_api.nlu.data import Lookup, TrainingData
 from rasa_core_api.nlu.features import CountVectors, RegexFeatures, train_regex_features
 from rasa_core_api.nlu.message import Message
 from rasa_core_api.nlu.tokenizers import WhitespaceTokenizer
@@ -113,7 +114,9 @@ def test_token_pattern_that_stalls() -> None:
 
 def test_regexes_and_lookups() -> None:
     """The columns are regexes, then tables; each word knows whether a pattern's first match touches it."""
-    features = train_regex_features([{"name": "zip", "pattern": "[0-9]{5}"}], [("city", ["New York", "Rome"])])
+    features = train_regex_features(
+        TrainingData([], [{"name": "zip", "pattern": "[0-9]{5}"}], [Lookup("city", ("New York", "Rome"))])
+    )
     found = message("from 10115 to new york and 20095")
     features.process(found)
     assert found.counts == {0: 1.0, 1: 1.0} and found.width == 2
@@ -136,7 +139,7 @@ def test_every_match() -> None:
     RegexFeatures(patterns, every_match=True).process(found)
     assert found.counts == {0: 1.0} and found.width == 2
     assert [flags["zip"] for flags in found.pattern_flags] == [False, True, False, True]
-    features = train_regex_features([], [("city", ["Rome"])], every_match=True)
+    features = train_regex_features(TrainingData(lookups=[Lookup("city", ("Rome",))]), every_match=True)
     found = message("rome or Rome")
     features.process(found)
     assert [flags["city"] for flags in found.pattern_flags] == [True, False, True]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData
 from rasa_core_api.nlu.components import TEMPLATES
 from rasa_core_api.nlu.config import config_from_json
 from rasa_core_api.nlu.data import Example, Lookup, TrainingData
+from rasa_core_api.nlu.data_loading import load_data
 from rasa_core_api.nlu.data_markdown import read_markdown
 from rasa_core_api.nlu.message import Message
 from rasa_core_api.nlu.model import NluModel
@@ -156,6 +158,20 @@ def test_bad_patterns() -> None:
     data = TrainingData(DATA.examples, [{"name": "bad", "pattern": "[0-"}])
     with pytest.raises(InvalidTrainingData, match="'bad'"):
         train(["intent_entity_featurizer_regex"], data)
+
+
+def test_place_of_a_bad_pattern(tmp_path: Path) -> None:
+    """A pattern that cannot be used is told with file and line, whatever the format; other pipelines do not mind it."""
+    texts = "## intent:a\n- one\n## intent:b\n- two\n"
+    (tmp_path / "nlu.md").write_text(f"{texts}## regex:zip\n- [0-9]+\n- [0-\n")
+    content = {"regex_features": [{"name": "zip", "pattern": "(a*)*\\1"}], "common_examples": [{"text": "x"}]}
+    (tmp_path / "nlu.json").write_text(json.dumps({"rasa_nlu_data": content}, indent=1))
+    for name, line in (("nlu.md", 7), ("nlu.json", 4)):
+        data = load_data(tmp_path / name)
+        with pytest.raises(InvalidTrainingData, match=f"{name}, line {line}: the regular expression 'zip'") as caught:
+            train(["intent_entity_featurizer_regex"], data)
+        assert caught.value.details["line"] == line
+        train(["intent_classifier_keyword"], data)
 
 
 def test_lookup_files(tmp_path: Path) -> None:
