@@ -38,7 +38,10 @@ class CallbackInput(RestInput):
     def from_credentials(cls, credentials: Mapping[str, JSON] | None) -> CallbackInput:
         if not credentials:
             cls.raise_missing_credentials_exception(cls.name())
-        return cls(EndpointConfig.from_json(credentials, cls.name()))
+        endpoint = EndpointConfig.from_json(credentials, cls.name())
+        for option in endpoint.options:
+            log.warn("{where}.{key}: nothing uses this key", where=endpoint.where, key=option)
+        return cls(endpoint)
 
     def connect(self, http: OutgoingHTTP) -> None:
         super().connect(http)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from rasa_core_api.channels.callback import CallbackInput
 from rasa_core_api.endpoints import ConnectionFailed
@@ -88,6 +88,21 @@ def test_messages_that_nobody_takes() -> None:
     errors = [event for event in events if event["log_level"].name == "error"]
     assert [event.get("status") for event in errors] == [None, 500]
     assert bot.kinds("ann")[-1] == "action action_listen"
+
+
+def test_unknown_keys() -> None:
+    """A key that means nothing is told, not passed over in silence."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        CallbackInput.from_credentials({"url": URL, "timeout": 3, "timout": 3})
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert lines == ["callback.timout: nothing uses this key"]
 
 
 def test_bad_bodies() -> None:
