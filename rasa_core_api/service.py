@@ -69,7 +69,10 @@ class Service:
 
     async def start(self) -> None:
         """Open the store and whatever else needs the running reactor. Raises `InvalidConfiguration`."""
-        await self.agent.store.open()
+        try:
+            await self.agent.store.open()
+        except InvalidConfiguration as error:
+            raise InvalidConfiguration(f"{self.settings.endpoints}: {error}", **error.details) from error
         self.delivery.start()
 
     async def stop(self) -> None:

@@ -144,6 +144,7 @@ def test_a_stream_over_the_network(model: Path, tmp_path: Path) -> None:
         (["-d", "model.zip"], "model.zip: refused archive: a path that leads upwards: member '../domain.yml'"),
         (["-d", "MODEL", "--failure_template", "utter_nope"], "failure_template: the model has no template"),
         (["-d", "MODEL", "--endpoints", "endpoints.yml"], r"endpoints.yml: nlg.url: "),
+        (["-d", "MODEL", "--endpoints", "store.yml"], "store.yml: tracker_store.path: cannot open nowhere/c.db"),
         (["-d", "MODEL", "-c", "facebook"], "the channel 'facebook' is not built yet"),
         (["-d", "MODEL", "-p", "PORT"], "Address already in use"),
     ],
@@ -151,6 +152,7 @@ def test_a_stream_over_the_network(model: Path, tmp_path: Path) -> None:
 def test_what_cannot_start(model: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
     """The program ends with 1 and one line that says what, where and why."""
     (tmp_path / "endpoints.yml").write_text("nlg: {url: 7}\n")
+    (tmp_path / "store.yml").write_text("tracker_store: {type: sqlite, path: nowhere/c.db}\n")
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         archive.writestr("../domain.yml", "{}")
     with socket.create_server(("0.0.0.0", 0)) as taken:
