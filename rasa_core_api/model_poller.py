@@ -18,7 +18,7 @@ from enum import Enum
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from rasa_core_api.constants import JSON
@@ -82,29 +82,44 @@ class ModelPoller:
     _refused: _Refused | None = field(default=None, init=False)
     _last_check: float | None = field(default=None, init=False)
     _last_error: str | None = field(default=None, init=False)
-    _running: Deferred[None] | None = field(default=None, init=False)
+    _loop: LoopingCall = field(init=False)
+    _round: Deferred[None] | None = field(default=None, init=False)
+    _running: Deferred[LoopingCall] | None = field(default=None, init=False)
     _stopped: bool = field(default=False, init=False)
 
     def start(self) -> None:
         """Pull now, then again and again."""
         if self._running is None:
-            self._running = Deferred.fromCoroutine(self._run())
+            # the pause between two pulls varies, so that it is part of a round
+            self._loop = loop = LoopingCall(self._begin_round)
+            loop.clock = self._clock
+            self._running = loop.start(0, now=True)
 
     async def stop(self) -> None:
         """End after giving up what is under way; what was fetched in part is removed."""
         self._stopped = True
         running, self._running = self._running, None
-        if running is not None:
-            running.cancel()
-            await running
+        if running is None:
+            return
+        if self._loop.running:
+            self._loop.stop()
+        if self._round is not None:
+            self._round.cancel()
+        await running
 
-    async def _run(self) -> None:
+    def _begin_round(self) -> Deferred[None]:
+        self._round = Deferred.fromCoroutine(self._pull_and_pause())
+        return self._round
+
+    async def _pull_and_pause(self) -> None:
         try:
-            while True:
-                answered = await self.pull()
-                if self._stopped or (answered and self._interval is None):
-                    return
-                await deferLater(self._clock, self._pause())
+            answered = await self.pull()
+            if self._stopped:
+                return
+            if answered and self._interval is None:
+                self._loop.stop()
+                return
+            await deferLater(self._clock, self._pause())
         except CancelledError:
             return
 
