@@ -42,7 +42,8 @@ def settle_memory() -> None:
     """What was loaded stays: keep the collector from looking at it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, 20, 50)
+    # a look at the second generation takes some 20 ms at most, after a large body too; the oldest one is seldom seen
+    gc.set_threshold(_GC_THRESHOLD, 5, 200)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
 from rasa_core_api.exceptions import StoreUnavailable
@@ -27,6 +28,8 @@ REPORT_EVERY = 60.0
 _OVERHEAD = 600
 #: Known conversations may outgrow the bound by this part of it before they are refused too.
 _SPARE = 0.25
+#: Events that are weighed before the reactor gets its turn.
+_AT_ONCE = 512
 
 
 @define(eq=False)
@@ -52,6 +55,7 @@ class MemoryStore(TrackerStore):
 
     def __init__(self, clock: IReactorTime, max_conversations: int = 100_000, max_mb: float = 512) -> None:
         self._clock = clock
+        self._slices = Slices(clock)
         self._max_conversations = max_conversations
         self._max_bytes = int(max_mb * (1 << 20))
         self._logs: dict[str, _Log] = {}  # in the order of creation
@@ -80,8 +84,8 @@ class MemoryStore(TrackerStore):
         return Tail(found.start, found.end, found.events[begin:stop])
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event]) -> int:
+        size = await self._weigh(events)
         found = self._logs.get(sender_id)
-        size = weigh(events)
         if found is None:
             if end:
                 conflict(sender_id, end, None)
@@ -100,8 +104,8 @@ class MemoryStore(TrackerStore):
         return end
 
     async def replace(self, sender_id: str, events: Sequence[Event]) -> tuple[int, int]:
+        size = await self._weigh(events)
         found = self._logs.get(sender_id)
-        size = weigh(events)
         if found is None:
             self._make_room(size + _OVERHEAD, sender_id)
             self._create(sender_id, 0, events, size)
@@ -152,6 +156,13 @@ class MemoryStore(TrackerStore):
             "max_bytes": self._max_bytes,
             "dropped": self._dropped,
         }
+
+    async def _weigh(self, events: Sequence[Event]) -> int:
+        size = weigh(events[:_AT_ONCE])
+        for begin in range(_AT_ONCE, len(events), _AT_ONCE):
+            await self._slices.breathe()
+            size += weigh(events[begin : begin + _AT_ONCE])
+        return size
 
     def _use(self, sender_id: str, found: _Log) -> None:
         found.used = self._clock.seconds()

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
+from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import BotUttered, Event, SlotSet
 from rasa_core_api.exceptions import StoreUnavailable
 from rasa_core_api.tracker_store.memory import MemoryStore
@@ -142,3 +145,18 @@ def test_weight_is_near_the_truth() -> None:
         finally:
             tracemalloc.stop()
         assert 2 / 3 < weigh(events) / real < 2, (weigh(events), real)
+
+
+def test_long_logs_are_weighed_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storing many events lets others work in between, and counts them all the same."""
+    clock = Clock()
+    store = MemoryStore(clock)
+    times = itertools.count()
+    monkeypatch.setattr(store, "_slices", Slices(clock, 0.5, lambda: float(next(times))))
+    stored: list[object] = []
+    events = [SlotSet(key="k", value="v", timestamp=1.0) for _ in range(5_000)]
+    Deferred.fromCoroutine(store.replace("u", events)).addCallback(stored.append)
+    assert stored == []
+    clock.advance(0)
+    assert stored == [(0, 5_000)]
+    assert store.status()["bytes"] > weigh(events)
