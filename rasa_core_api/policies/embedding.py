@@ -12,7 +12,8 @@ from rasa_core_api.domain import Domain
 from rasa_core_api.featurizers import LabelTokenEncoder, TrackerFeaturizer
 from rasa_core_api.legacy.tensor_bundle import read_bundle
 from rasa_core_api.legacy.tf_graph import read_constants
-from rasa_core_api.policies.embedding_network import BIAS_CONSTANT, EmbeddingNetwork, Projected, State
+from rasa_core_api.policies.embedding_network import EmbeddingNetwork, Projected, State
+from rasa_core_api.policies.embedding_weights import CONSTANTS, facts_of, read_weights
 from rasa_core_api.policies.files import read_encoding_featurizer, read_json, read_priority, unsupported
 from rasa_core_api.policies.policy import Dense, LoadContext, Scores
 from rasa_core_api.policies.rows import Row, RowPolicy
@@ -43,11 +44,11 @@ class EmbeddingPolicy(RowPolicy[Projected]):
     """Scores of an embedding network over the whole dialogue."""
 
     name = "EmbeddingPolicy"
-    ceiling = 1.0 + 1e-6  # a cosine, rounded
 
     def __init__(self, network: EmbeddingNetwork, featurizer: TrackerFeaturizer, priority: int | None = None) -> None:
         super().__init__(featurizer, priority)
         self.network = network
+        self.ceiling = network.ceiling
 
     @classmethod
     def load(cls, directory: Path, context: LoadContext) -> EmbeddingPolicy:
@@ -63,15 +64,15 @@ class EmbeddingPolicy(RowPolicy[Projected]):
         for number, name in enumerate(names):
             actions[number, sorted(encoder.action_tokens(name))] = 1.0
         values = read_bundle(directory / STEM, _is_weight)
-        constants = read_constants(directory / f"{STEM}.meta", BIAS_CONSTANT)
-        if len(constants) != 1:
-            raise unsupported(
-                directory / f"{STEM}.meta", f"it has {len(constants)} constants with gate biases, not one"
-            )
+        constants = read_constants(directory / f"{STEM}.meta", CONSTANTS)
+        try:
+            facts = facts_of(constants)
+        except ValueError as error:
+            raise unsupported(directory / f"{STEM}.meta", str(error)) from None
         try:
             network = EmbeddingNetwork(
-                values,
-                next(iter(constants.values())),
+                read_weights(values, facts),
+                facts,
                 user_width=encoder.user_width,
                 slot_width=encoder.slot_width,
                 actions=actions,

@@ -63,6 +63,7 @@ def write(directory: Path) -> Path:
         writers.constant("other/add/y", BIAS),
         writers.constant(f"{prefix}add/y", BIAS),
         writers.constant(f"{prefix}add_1/y", -BIAS),
+        writers.constant("l2_normalize/Maximum/y", np.array(1e-12, np.float32)),
     ]
     (directory / f"{embedding.STEM}.meta").write_bytes(writers.graph(*nodes))
     return directory

@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rasa_core_api.policies.embedding_network import EmbeddingNetwork, NotServed, State
-from tests.policies.embedding_samples import CELL, WRAPPER, random_values, reference
+from rasa_core_api.policies.embedding_network import EmbeddingNetwork, State
+from rasa_core_api.policies.embedding_weights import Facts, read_weights
+from tests.policies.embedding_samples import random_values, reference
 
 USER, SLOTS, BOT = 4, 3, 4
 ACTIONS = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 1]], np.float32)
 LISTEN = 1
 
 
-def network(seed: int, **keys: Any) -> EmbeddingNetwork:
+def network(seed: int, facts: dict[str, Any] | None = None, **keys: Any) -> EmbeddingNetwork:
     values, bias = random_values(seed, USER, SLOTS, BOT, **keys)
-    return EmbeddingNetwork(values, bias, user_width=USER, slot_width=SLOTS, actions=ACTIONS, listen=LISTEN)
+    told = Facts(bias, **(facts or {}))
+    return EmbeddingNetwork(
+        read_weights(values, told), told, user_width=USER, slot_width=SLOTS, actions=ACTIONS, listen=LISTEN
+    )
 
 
 def dialogue(seed: int, length: int) -> np.ndarray:
@@ -45,7 +49,14 @@ def scores(net: EmbeddingNetwork, rows: np.ndarray) -> list[float]:
     return net.output(state)
 
 
-@pytest.mark.parametrize("keys", [{}, {"hidden": (7, 5)}, {"shared": True}, {"reach": 0}, {"reach": 5}, {"units": 9}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {}, {"hidden": (7, 5)}, {"shared": True}, {"reach": 0}, {"reach": 5}, {"units": 9}, {"norm": False},
+        {"before": False}, {"after": False}, {"before": False, "after": False}, {"after": False, "norm": False},
+    ],
+    ids=str,
+)  # fmt: skip
 @pytest.mark.parametrize("copying", [0.05, 1.0])
 def test_forward_pass(keys: dict[str, Any], copying: float) -> None:
     """Scores are those of the reference after every number of states, whether actions are copied or not."""
@@ -58,7 +69,40 @@ def test_forward_pass(keys: dict[str, Any], copying: float) -> None:
             expected, count = reference(values, bias, rows, USER, SLOTS, ACTIONS, LISTEN)
             assert scores(net, rows) == pytest.approx(expected, abs=1e-4)
             copied += count
-    assert copied > 10 or copying == 1.0
+    assert copied > 10 or copying == 1.0 or not keys.get("after", True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "how"),
+    [
+        ({"alike": 0.8}, {"alike": 0.8}),
+        ({"alike": -0.5}, {"alike": -0.5}),
+        ({"cosine": False}, {"inner": True}),
+        ({"sparse": True}, {"sparse": True}),
+    ],
+    ids=str,
+)
+def test_variants_that_the_graph_tells(facts: dict[str, Any], how: dict[str, Any]) -> None:
+    """Another margin, inner products and sparse attention change the scores as the reference has them."""
+    for seed in range(6):
+        values, bias = random_values(seed, USER, SLOTS, BOT)
+        for length in (2, 3, 9, 15):
+            rows = dialogue(100 * seed + length, length)
+            expected, _ = reference(values, bias, rows, USER, SLOTS, ACTIONS, LISTEN, **how)
+            assert scores(network(seed, facts), rows) == pytest.approx(expected, abs=1e-4)
+
+
+def test_nothing_to_look_back_at() -> None:
+    """Where no earlier state may be looked at, the dialogue can go on from all of them at once."""
+    chosen = 0
+    for seed in range(30):
+        values, bias = random_values(seed, USER, SLOTS, BOT, copying=1.0)
+        rows = dialogue(seed, 5)
+        rows[:, USER + SLOTS :] = 0
+        expected, count = reference(values, bias, rows, USER, SLOTS, ACTIONS, LISTEN, alike=-0.1)
+        assert scores(network(seed, {"alike": -0.1}, copying=1.0), rows) == pytest.approx(expected, abs=1e-4)
+        chosen += count
+    assert chosen > 5
 
 
 def test_branches() -> None:
@@ -87,35 +131,11 @@ def test_branches() -> None:
     assert net.output(again) == net.output(states[-1])
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "error"),
-    [
-        ("embed_layer_slt/kernel", np.zeros((9, 6)), ValueError),
-        ("embed_layer_b/kernel", np.zeros((4, 5)), ValueError),
-        ("embed_layer_a/kernel", np.zeros((9, 6)), ValueError),
-        ("memory_layer/kernel", np.zeros((6, 5)), ValueError),
-        (f"{WRAPPER}timed_ntm_1/shift_weight/kernel", np.zeros((12, 4)), ValueError),
-        (f"{WRAPPER}timed_ntm_1/shift_weight/bias", np.zeros(4), ValueError),
-        (f"{CELL}kernel", np.zeros((18, 21)), ValueError),
-        (f"{CELL}forget/gamma", np.full(5, np.nan), ValueError),
-        (f"{CELL}out_layer/kernel", None, NotServed),
-        (f"{CELL}kernel", None, NotServed),
-        ("memory_layer_1/kernel", None, NotServed),
-    ],
-)
-def test_misfits(name: str, value: np.ndarray | None, error: type[ValueError]) -> None:
-    """Variables that are missing, of another shape or no numbers are refused, by name where it helps."""
+def test_other_features() -> None:
+    """A featurizer whose widths are not those of the network is refused."""
     values, bias = random_values(1, USER, SLOTS, BOT)
-    if value is None:
-        del values[name]
-    else:
-        values[name] = value
-    with pytest.raises(error):
-        EmbeddingNetwork(values, bias, user_width=USER, slot_width=SLOTS, actions=ACTIONS, listen=LISTEN)
-
-
-def test_gate_biases() -> None:
-    """Gate biases of another size are refused."""
-    values, bias = random_values(1, USER, SLOTS, BOT)
-    with pytest.raises(ValueError, match="gate biases"):
-        EmbeddingNetwork(values, bias[:-1], user_width=USER, slot_width=SLOTS, actions=ACTIONS, listen=LISTEN)
+    facts = Facts(bias)
+    with pytest.raises(ValueError, match="features of user, slots and bot"):
+        EmbeddingNetwork(
+            read_weights(values, facts), facts, user_width=USER + 1, slot_width=SLOTS, actions=ACTIONS, listen=LISTEN
+        )
