@@ -70,7 +70,10 @@ class EmbeddingIntents:
         self.weights = weights
         self.intents = list(intents)
         self.similarity = similarity
-        points = _dense(weights.intents, weights.intent_hidden, weights.intent_last)
+        with np.errstate(over="ignore", invalid="ignore"):
+            points = _dense(weights.intents, weights.intent_hidden, weights.intent_last)
+        if not np.isfinite(points).all():
+            raise ValueError("intents that are no numbers, or too large ones")
         if similarity == COSINE:
             points = points / np.sqrt(np.maximum((points * points).sum(axis=1, keepdims=True), SMALLEST_SQUARE))
         self._points = np.ascontiguousarray(points.T)

@@ -94,7 +94,10 @@ def load_nlu(path: Path, *, cache: Path | None = None, connect: Connect | None =
     if is_archive(path):
         with tempfile.TemporaryDirectory(prefix="rasa_core_api-") as scratch:
             directory = Path(scratch) / "model"
-            unpack(path, directory)
+            try:
+                unpack(path, directory)
+            except UnsupportedModel as error:
+                raise UnsupportedModel(f"{path}: {error}", **error.details) from error
             inner = _models_in(directory)
             if not (directory / "metadata.json").exists() and len(inner) == 1:
                 directory = inner[0]

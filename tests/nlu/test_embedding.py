@@ -96,3 +96,8 @@ def test_misfits() -> None:
     nothing = Layer(good.text_last.kernel * np.float32("nan"), good.text_last.bias)
     with pytest.raises(ValueError, match="no numbers"):
         EmbeddingIntents(EmbeddingWeights(good.text_hidden, nothing, (), good.intent_last, good.intents), NAMES)
+    for value in ("nan", "inf", "1e38"):
+        intents = good.intents.copy()
+        intents[0] = np.float32(value)
+        with pytest.raises(ValueError, match="intents that are no numbers, or too large"):
+            EmbeddingIntents(EmbeddingWeights(good.text_hidden, good.text_last, (), good.intent_last, intents), NAMES)

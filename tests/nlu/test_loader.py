@@ -52,6 +52,9 @@ def test_archives(tmp_path: Path) -> None:
         file.write(tmp_path / "model" / "metadata.json", "metadata.json")
     with pytest.raises(UnsupportedModel, match=r"model\.zip.*crf_model\.pkl.*training_data\.json"):
         load_nlu(archive)
+    archive.write_bytes(archive.read_bytes()[:-30])
+    with pytest.raises(UnsupportedModel, match=r"model\.zip: refused archive: "):
+        load_nlu(archive)
 
 
 def test_hints(tmp_path: Path) -> None:
