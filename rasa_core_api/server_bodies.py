@@ -123,7 +123,9 @@ class MessageRequest:
         if sender != "user":
             raise UnsupportedMessage(
                 "Currently, only user messages can be passed to this endpoint. "
-                f"Messages of sender '{str(sender)[:100]}' can not be handled. "
+                f"Messages of sender '{str(sender)[:100]}' can not be handled. ",
+                parameter="sender",
+                **{"in": "body"},
             )
         found = first_of(members, ("message", "text", "query"))
         if found is None or not isinstance(found[1], str):

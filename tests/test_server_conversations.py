@@ -619,6 +619,7 @@ def test_messages_of_others(wire: Wire, sender: Any) -> None:
         "Currently, only user messages can be passed to this endpoint. "
         f"Messages of sender '{sender}' can not be handled. "
     )
+    assert answer["details"] == {"parameter": "sender", "in": "body"}
 
 
 @pytest.mark.parametrize(
