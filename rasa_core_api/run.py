@@ -94,6 +94,8 @@ def _run(service: Service, reactor: Any) -> int:
         reactor.addSystemEventTrigger("before", "shutdown", port.stopListening)
         settle_memory()
         log.info("Rasa Core server is up and running on http://localhost:{port}", port=port.getHost().port)
+        if not service.agent.is_ready:
+            log.info("there is no model yet, which is no problem: until one arrives messages are dropped")
         if service.settings.log_level == "debug":
             log.debug("routes:\n{table}", table="\n".join(routes(service)))
         for channel in service.channels:

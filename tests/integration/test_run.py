@@ -77,6 +77,19 @@ def test_without_the_api(model: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_before_the_first_model(tmp_path: Path) -> None:
+    """A server that waits for its model server is up, says so, and answers 503 and nothing to channels."""
+    (tmp_path / "endpoints.yml").write_text("model: {url: 'http://127.0.0.1:9/none', keep: false}\n")
+    arguments = [RUN, "-d", "none", "--endpoints", "endpoints.yml", "-p", "0", "-o", "", "-c", "rest", "--enable_api"]
+    with Program(arguments, tmp_path) as program:
+        program.up()
+        program.line("there is no model yet")
+        assert program.ask("GET", "/readyz")[0] == 503
+        assert program.ask("POST", "/conversations/u/respond", {"query": "/greet"})[0] == 503
+        assert program.ask("POST", "/webhooks/rest/webhook", {"message": "/greet"}) == (200, b"[]\n")
+        assert program.stop() == 0
+
+
 def test_stopping_lets_turns_end(model: Path, tmp_path: Path) -> None:
     """A turn in flight is answered and stored before the server ends."""
     with ActionServer() as actions:
