@@ -238,7 +238,10 @@ def _ascii(text: str) -> str:
 def _without_accents(text: str) -> str:
     if text.isascii():
         return text
-    return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    taken_apart = unicodedata.normalize("NFKD", text)
+    if taken_apart == text:
+        return text  # the original's vectorizer leaves accents in a text that comes in this form
+    return "".join(char for char in taken_apart if not unicodedata.combining(char))
 
 
 def _word_ngrams(words: list[str], sizes: range) -> list[str]:

@@ -52,6 +52,8 @@ def test_words(text: str, expected: list[str]) -> None:
         ({"token_pattern": r"(?u)\b\w+\b"}, "I don't", ["i", "don", "t"]),
         ({"lowercase": False}, "Hello You", ["Hello", "You"]),
         ({"strip_accents": "unicode"}, "Ça été", ["ca", "ete"]),
+        ({"strip_accents": "unicode", "token_pattern": r"\S+"}, "ga\u0300", ["ga\u0300"]),
+        ({"strip_accents": "unicode", "token_pattern": r"\S+"}, "ga\u0300 é", ["ga", "e"]),
         ({"strip_accents": "ascii"}, "Ça €50", ["ca", "__NUMBER__"]),
         ({"stop_words": "english"}, "what is the weather", ["weather"]),
         ({"stop_words": ["weather"]}, "the weather", ["the"]),
