@@ -128,6 +128,7 @@ class Agent:
         self._trackers = LiveTrackers(self.store, self.slices, self.now)
         self._lines = Lines(self.clock, self.line_limit, self.store.pin, self.store.unpin)
         self._reminders = Reminders(self.clock, self.now, self._remind)
+        self._empty_fingerprint = self.new_id()
         self._processor = Processor(
             self.store,
             self._trackers,
@@ -136,8 +137,8 @@ class Agent:
             self.now,
             self._reminders.schedule,
             self.failure_template,
+            self._empty_fingerprint,
         )
-        self._empty_fingerprint = self.new_id()
 
     # --- the model -----------------------------------------------------------------------------------
 

@@ -132,6 +132,7 @@ class Processor:
     now: Callable[[], float]
     schedule: Callable[[str, ReminderScheduled, object], None]
     failure_template: str | None = None
+    run: str = ""  # id of this run of the server
     _regex: dict[str, RegexInterpreter] = field(factory=dict, init=False)
 
     # --- turns ---------------------------------------------------------------------------------------
@@ -275,7 +276,7 @@ class Processor:
         action = model.actions.get(name)
         events: list[Event] = []
         if name != ACTION_LISTEN or name in model.domain.overridden_defaults:
-            call = ActionCall(tracker, model.domain, dispatcher, self.now, turn.stored)
+            call = ActionCall(tracker, model.domain, dispatcher, self.now, turn.stored, self.run)
             try:
                 events = await action.run(call)
             except ActionRejected:

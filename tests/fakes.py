@@ -102,9 +102,8 @@ class Bot:
             clock=self.clock,
             endpoints=endpoints or Endpoints(),
             now=self.clock.seconds,
-            new_id=lambda: next(ids),
             choose=lambda items: items[0],
-            **settings,
+            **{"new_id": lambda: next(ids), **settings},
         )
         self.domain = domain
         self.install(script)

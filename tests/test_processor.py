@@ -238,6 +238,18 @@ def test_repeated_turns_carry_one_id() -> None:
     assert ids[0] == ids[1] == ids[2] != ids[3]
 
 
+def test_turns_of_a_conversation_that_began_anew() -> None:
+    """Where a conversation was lost with its server and begins anew, its turns are no repetitions of the old ones."""
+    ids: list[str] = []
+    for run in ("first", "second"):
+        bot = bot_with(lambda call: (200, {}), new_id=lambda run=run: run)
+        for _ in range(2):
+            bot.clock.advance(1.0 if run == "first" else 2.0)
+            bot.say("/inform")
+        ids += [headers["X-Turn-Id"] for headers in bot.http.headers]
+    assert len(set(ids)) == 4
+
+
 class Channel:
     """A channel that records what is sent, and what is stored at that time."""
 
