@@ -54,12 +54,15 @@ class EmbeddingWeights:
 class EmbeddingIntents:
     """`intent_classifier_tensorflow_embedding`: ranks all intents.
 
-    The similarity is `cosine`, where negative values count as 0, or `inner`, a softmax over inner products.
+    The similarity is `cosine`, where negative values count as 0, or `inner`, a softmax over inner products. `of_0_12`
+    does as rasa_nlu 0.12 did: negative cosines are kept, and a text without any known feature is ranked as well.
     """
 
     name = "intent_classifier_tensorflow_embedding"
 
-    def __init__(self, weights: EmbeddingWeights, intents: Sequence[str], similarity: str = COSINE) -> None:
+    def __init__(
+        self, weights: EmbeddingWeights, intents: Sequence[str], similarity: str = COSINE, *, of_0_12: bool = False
+    ) -> None:
         """`intents` are the names in the order of the rows of `weights.intents`.
 
         Raises ValueError where shapes do not fit together or the similarity is unknown.
@@ -70,6 +73,7 @@ class EmbeddingIntents:
         self.weights = weights
         self.intents = list(intents)
         self.similarity = similarity
+        self.of_0_12 = of_0_12
         with np.errstate(over="ignore", invalid="ignore"):
             points = _dense(weights.intents, weights.intent_hidden, weights.intent_last)
         if not np.isfinite(points).all():
@@ -84,13 +88,13 @@ class EmbeddingIntents:
     def process(self, message: Message) -> None:
         """Set intent and ranking; a text without any known feature gets none."""
         counts = message.counts
-        if not counts or not any(counts.values()):
+        if not (self.of_0_12 or any(counts.values())):
             set_ranking(message, [])
             return
         similarities = self.similarities(counts)
         order = similarities.argsort()[::-1][:RANKING_LENGTH]
         values = similarities[order]
-        if self.similarity == COSINE:
+        if self.similarity == COSINE and not self.of_0_12:
             values = np.maximum(values, 0.0)
         names = self.intents
         set_ranking(message, [(names[number], value) for number, value in zip(order, values.tolist(), strict=True)])
@@ -100,7 +104,7 @@ class EmbeddingIntents:
         first = self._first
         # the input is all zeros but for a few columns: only their rows of the kernel take part
         values = np.fromiter(counts.values(), np.float32, len(counts))
-        point = values @ first.kernel.take(list(counts), 0)
+        point = values @ first.kernel.take(np.fromiter(counts, np.intp, len(counts)), 0)
         point += first.bias
         for layer in self._others:
             point = np.maximum(point, 0.0) @ layer.kernel

@@ -19,6 +19,7 @@ from rasa_core_api.nlu.patterns import LookupPattern, Pattern, RegexPattern, com
 from rasa_core_api.nlu.stopwords import ENGLISH
 
 NUMBER = "__NUMBER__"  # stands for a run of digits between word boundaries
+NUMBER_OF_0_12 = "NUMBER"  # the same in rasa_nlu 0.12
 #: Expressions that search in linear time although their bound does not show it.
 _LINEAR_TOKENS = frozenset({r"(?u)\b\w\w+\b", r"(?u)\b\w+\b", r"\b\w\w+\b", r"\b\w+\b", r"\w+", r"\w\w+", r"(?u)\w+"})
 
@@ -99,14 +100,19 @@ class CountVectors:
     """`intent_featurizer_count_vectors`: how often each known word, or character n-gram, occurs.
 
     `settings` are the component's with defaults filled in (`config.DEFAULTS`), `vocabulary` maps a feature to its
-    column within this block; it is empty before training. Raises InvalidConfiguration for a `token_pattern` that
-    cannot be used.
+    column within this block; it is empty before training. `of_0_12` counts as rasa_nlu 0.12 did: in the raw text,
+    with another word for numbers, without OOV token and accent stripping, and in place of all columns before. Raises
+    InvalidConfiguration for a `token_pattern` that cannot be used.
     """
 
     name = "intent_featurizer_count_vectors"
 
-    def __init__(self, settings: Mapping[str, JSON], vocabulary: Mapping[str, int]) -> None:
+    def __init__(self, settings: Mapping[str, JSON], vocabulary: Mapping[str, int], *, of_0_12: bool = False) -> None:
+        if of_0_12:
+            settings = {**settings, "OOV_token": None, "OOV_words": [], "strip_accents": None, "analyzer": "word"}
         self.settings = dict(settings)
+        self.of_0_12 = of_0_12
+        self._number = NUMBER_OF_0_12 if of_0_12 else NUMBER
         self.vocabulary = dict(vocabulary)
         self._lowercase = bool(settings.get("lowercase", True))
         self._strip = {"ascii": _ascii, "unicode": _without_accents}.get(settings.get("strip_accents") or "")
@@ -122,6 +128,9 @@ class CountVectors:
 
     def process(self, message: Message) -> None:
         """Append this block to the message's counts."""
+        if self.of_0_12:
+            message.counts.clear()
+            message.width = 0
         start, known = message.width, self.vocabulary
         counts = message.counts
         for feature in self.features(message):
@@ -136,14 +145,16 @@ class CountVectors:
         Once there is a vocabulary with the OOV token, unknown words are that token; before, the words listed in
         `OOV_words` are.
         """
-        text = " ".join([token.text for token in message.tokens]) if message.tokens else message.text
+        text = message.text
+        if message.tokens and not self.of_0_12:
+            text = " ".join([token.text for token in message.tokens])
         if self._lowercase:
             text = text.lower()
         if self._strip is not None:
             text = self._strip(text)
         if self._characters is not None:
             return self._characters(text, self._sizes)
-        words = self._find_tokens(_DIGITS.sub(NUMBER, text))
+        words = self._find_tokens(_DIGITS.sub(self._number, text))
         token = self._oov_token
         if token:
             if not self.vocabulary:

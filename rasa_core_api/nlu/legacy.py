@@ -20,7 +20,7 @@ from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData, 
 from rasa_core_api.nlu.components import canonical_name
 from rasa_core_api.nlu.config import ComponentConfig, config_from_json
 from rasa_core_api.nlu.features import CountVectors, RegexFeatures
-from rasa_core_api.nlu.legacy_parts import EXACT, Part, read_json, read_part
+from rasa_core_api.nlu.legacy_parts import EXACT, Part, is_of_0_12, read_json, read_part, version_of
 from rasa_core_api.nlu.message import Component, Connect, NetworkComponent
 from rasa_core_api.nlu.model import NluModel, NotConnected
 
@@ -108,6 +108,7 @@ class _Loading:
         self._directory = directory
         self._metadata = metadata
         self._connect = connect
+        self._version = version_of(metadata)
         self._report = Report()
         self._same_tokens = self._same_features = True  # as when the model was trained
         self._lemmas = False  # whether words were counted as spaCy's lemmas
@@ -186,13 +187,13 @@ class _Loading:
                 reason = "it needs a library that is not here"
             else:
                 try:
-                    part = read_part(Part(config, self._items[position], self._directory, width))
+                    part = read_part(Part(config, self._items[position], self._directory, width, self._version))
                 except UnsupportedModel as error:
                     reason = str(error)
                 else:
                     self._given[position] = part
                     self._report.exact.append(config.written)
-                    width += _width(part)
+                    width = _width(part, width)
                     continue
             if name in ("intent_featurizer_count_vectors", "intent_entity_featurizer_regex"):
                 self._same_features = False
@@ -214,6 +215,7 @@ class _Loading:
             components,
             config=asked,
             trained_at=trained_at if isinstance(trained_at, str) else "",
+            empty_intent="" if is_of_0_12(self._version) else None,
         )
 
     def _retrained(self, cache: Path | None) -> NluModel:
@@ -292,10 +294,11 @@ def _is_known(name: JSON) -> bool:
     return isinstance(name, str) and canonical_name(name) is not None
 
 
-def _width(part: Component) -> int:
+def _width(part: Component, before: int) -> int:
+    """The number of feature columns behind a part."""
     if isinstance(part, CountVectors):
-        return len(part.vocabulary)
-    return len(part.patterns) if isinstance(part, RegexFeatures) else 0
+        return len(part.vocabulary) + (0 if part.of_0_12 else before)
+    return before + (len(part.patterns) if isinstance(part, RegexFeatures) else 0)
 
 
 def _items(metadata: Mapping[str, JSON]) -> list[dict[str, JSON]]:

@@ -44,6 +44,7 @@ FILES: Mapping[str, tuple[str, str]] = {
     "intent_classifier_sklearn": ("classifier_file", "intent_classifier_sklearn.pkl"),
     "intent_classifier_tensorflow_embedding": ("classifier_file", "intent_classifier_tensorflow_embedding.ckpt"),
 }
+_VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})")
 _LAYER = re.compile(r"(?:hidden_layer_[ab]_[0-9]{1,3}|embed_layer_[ab])/(?:kernel|bias)")
 
 
@@ -51,13 +52,19 @@ _LAYER = re.compile(r"(?:hidden_layer_[ab]_[0-9]{1,3}|embed_layer_[ab])/(?:kerne
 class Part:
     """One entry of a model's pipeline: checked settings, the entry as it stands, and where the model is.
 
-    `width` is the number of feature columns that the parts before it make.
+    `width` is the number of feature columns that the parts before it make, `version` that of rasa_nlu.
     """
 
     config: ComponentConfig
     item: Mapping[str, JSON]
     directory: Path
     width: int = 0
+    version: tuple[int, ...] = ()
+
+    @property
+    def of_0_12(self) -> bool:
+        """Whether the part does as in 0.12."""
+        return is_of_0_12(self.version)
 
     def file(self) -> Path | None:
         """The part's file; None says that the part was never trained. Raises UnsupportedModel for odd names."""
@@ -68,6 +75,17 @@ class Part:
         if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\\0"):
             raise UnsupportedModel(f"{self.directory}: the file of {self.config.written} has the odd name {name!r}")
         return self.directory / name
+
+
+def version_of(metadata: Mapping[str, JSON]) -> tuple[int, ...]:
+    """The release of rasa_nlu that wrote a model as numbers; empty where it is not known."""
+    match = _VERSION.match(str(metadata.get("rasa_nlu_version")))
+    return tuple(map(int, match.groups())) if match else ()
+
+
+def is_of_0_12(version: tuple[int, ...]) -> bool:
+    """Whether models of this release count words and rank intents as 0.12 did."""
+    return () < version < (0, 13)
 
 
 def read_part(part: Part) -> Component:
@@ -125,7 +143,10 @@ def _count_vectors(part: Part) -> Component:
     if path is not None:
         with _pickle(path) as record:
             vocabulary = _vocabulary(record)
-    return CountVectors(part.config.settings, vocabulary)
+    settings = part.config.settings
+    if part.of_0_12:  # texts were put into lower case from 0.12.3 on; there was no setting yet
+        settings = {**settings, "lowercase": part.version >= (0, 12, 3)}
+    return CountVectors(settings, vocabulary, of_0_12=part.of_0_12)
 
 
 def _vocabulary(record: Any) -> dict[str, int]:
@@ -250,7 +271,8 @@ def _embedding(part: Part) -> Component:
     source = f"{checkpoint}.index"
     with _fitting(source):
         weights = EmbeddingWeights(hidden("a"), layer("embed_layer_a"), hidden("b"), layer("embed_layer_b"), encoded)
-        found = EmbeddingIntents(weights, intents, part.config.settings["similarity_type"])
+        similarity = part.config.settings["similarity_type"]
+        found = EmbeddingIntents(weights, intents, similarity, of_0_12=part.of_0_12)
     if weights.width() != part.width:
         raise damaged(source, f"it wants {weights.width()} features where there are {part.width}")
     return found

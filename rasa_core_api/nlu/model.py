@@ -32,7 +32,8 @@ class NotConnected:
 class NluModel:
     """Parses texts. `data` is what it was trained on (None where unknown), `config` the pipeline that was asked for.
 
-    `trained_at` is the time of training as `YYYYMMDD-HHMMSS` (UTC), `source` names where it was read from.
+    `trained_at` is the time of training as `YYYYMMDD-HHMMSS` (UTC), `source` names where it was read from. An empty
+    text has the intent `empty_intent`; it was the empty name before rasa_nlu 0.13.
     """
 
     language: str
@@ -41,6 +42,7 @@ class NluModel:
     config: Mapping[str, JSON] = Factory(dict)
     trained_at: str = ""
     source: str = ""
+    empty_intent: str | None = None
 
     _local: list[Component] = field(init=False)
     _network: list[tuple[int, NetworkComponent]] = field(init=False)  # with the number of local parts before each
@@ -59,6 +61,8 @@ class NluModel:
         if text:  # for an empty text no part is asked
             for component in self._local:
                 component.process(message)
+        else:
+            message.intent = {"name": self.empty_intent, "confidence": 0.0}
         message.text = text
         return as_parse(message)
 

@@ -66,6 +66,8 @@ def save_model(model: NluModel, directory: Path) -> None:
     if model.data is not None:
         metadata["training_data"] = _TRAINING_DATA
         files[_TRAINING_DATA] = _json(model.data.as_json())
+    if model.empty_intent is not None:
+        metadata["empty_intent"] = model.empty_intent
     metadata["trained_at"] = model.trained_at
     metadata["rasa_nlu_version"] = _NLU_VERSION
     metadata["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
@@ -124,6 +126,7 @@ def _part(component: Part, files: dict[str, bytes]) -> dict[str, JSON]:
         entry["regex_file"] = add("regex_featurizer", "json", _json(component.as_json()))
     elif isinstance(component, CountVectors):
         entry |= component.settings
+        entry["of_0_12"] = component.of_0_12
         words = sorted(component.vocabulary, key=component.vocabulary.__getitem__)
         entry["featurizer_file"] = add("count_vectors", "json", _json(words))
     elif isinstance(component, Synonyms):
@@ -170,6 +173,7 @@ def _numbers(component: Part, add: Callable[[str, str, bytes], str]) -> dict[str
                 arrays |= {f"{side}{number}_kernel": layer.kernel, f"{side}{number}_bias": layer.bias}
         return {
             "similarity_type": component.similarity,
+            "of_0_12": component.of_0_12,
             "layers": {side: len(layers) for side, layers in sides},
             "classifier_file": add("intent_embedding", "npz", write_arrays(arrays)),
             "names_file": add("intent_embedding", "json", _json({"intents": component.intents})),
@@ -285,6 +289,7 @@ def load_model(path: Path, connect: Connect | None = None, *, with_data: bool = 
         config if isinstance(config, dict) else {},
         str(metadata.get("trained_at", "")),
         str(path),
+        "" if metadata.get("empty_intent") == "" else None,
     )
 
 
@@ -295,7 +300,7 @@ def _check_widths(directory: _Directory, components: Sequence[Part]) -> None:
         if isinstance(component, RegexFeatures):
             width += len(component.patterns)
         elif isinstance(component, CountVectors):
-            width += len(component.vocabulary)
+            width = len(component.vocabulary) + (0 if component.of_0_12 else width)
         elif component.name in _READ_COLUMNS and _columns_read(component) not in (None, width):
             raise directory.damaged("metadata.json", f"{component.name} does not fit the {width} feature columns")
 
@@ -331,7 +336,8 @@ def _load_part(directory: _Directory, entry: Mapping[str, Any], language: str, c
         return RegexFeatures(directory.json(entry["regex_file"]), every_match=entry["every_match"] is True)
     if name == "intent_featurizer_count_vectors":
         words = directory.texts(directory.json(entry["featurizer_file"]))
-        return CountVectors(_settings(name, entry), {word: column for column, word in enumerate(words)})
+        vocabulary = {word: column for column, word in enumerate(words)}
+        return CountVectors(_settings(name, entry), vocabulary, of_0_12=entry.get("of_0_12") is True)
     if name == "ner_synonyms":
         synonyms = directory.json(entry["synonyms_file"])
         directory.texts([*synonyms.values()])
@@ -375,7 +381,7 @@ def _load_numbers(directory: _Directory, name: str, entry: Mapping[str, Any]) ->
         *text, text_last = layers("a")
         *intent, intent_last = layers("b")
         weights = EmbeddingWeights(tuple(text), text_last, tuple(intent), intent_last, arrays["intents"])
-        return EmbeddingIntents(weights, intents, entry["similarity_type"])
+        return EmbeddingIntents(weights, intents, entry["similarity_type"], of_0_12=entry.get("of_0_12") is True)
     from rasa_core_api.nlu.linear import LinearIntents
 
     return LinearIntents(

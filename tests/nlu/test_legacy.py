@@ -23,6 +23,7 @@ from rasa_core_api.nlu import training
 from rasa_core_api.nlu.embedding import EmbeddingIntents
 from rasa_core_api.nlu.legacy import load_legacy
 from rasa_core_api.nlu.message import Message
+from rasa_core_api.nlu.storage import load_model, save_model
 from rasa_core_api.nlu.svc import SvcIntents
 from tests.nlu import legacy_models
 from tests.nlu.servers import logged_lines
@@ -116,6 +117,50 @@ def test_layout_of_0_11(tmp_path: Path) -> None:
     assert model.language == "de"
     (entity,) = model.parse("to rome")["entities"]
     assert (entity["value"], entity["processors"]) == ("Roma", ["ner_synonyms"])
+
+
+@pytest.mark.parametrize(("version", "lowered"), [("0.12.0", False), ("0.12.2", False), ("0.12.3", True)])
+def test_counts_and_ranking_of_0_12(tmp_path: Path, version: str, lowered: bool) -> None:
+    """0.12 counted numbers under another name, dropped other features, and ranked whatever it was asked."""
+    metadata = legacy_models.write_0_13(tmp_path / "old")
+    metadata["rasa_nlu_version"] = version
+    regexes = {"name": "intent_entity_featurizer_regex", "regex_file": "regex_featurizer.json"}
+    (tmp_path / "old" / "regex_featurizer.json").write_text('[{"name": "any", "pattern": "."}]')
+    metadata["pipeline"].insert(1, regexes)
+    words = ["NUMBER", "__NUMBER__", "bye", "hello", "oov", "rome"]
+    (tmp_path / "old" / "intent_featurizer_count_vectors.pkl").write_bytes(legacy_models.vocabulary_pickle(words))
+    legacy_models.write(tmp_path / "old", metadata)
+    model, report = load_legacy(untrainable(tmp_path / "old"))
+    assert len(report.exact) == 6
+    save_model(model, tmp_path / "new")
+    for loaded in (model, load_model(tmp_path / "new")):
+        classifier = loaded.components[-1]
+        assert isinstance(classifier, EmbeddingIntents)
+        for text, counts in (
+            ("hello 10.5 xyz", {0: 2.0, 3: 1.0}),
+            ("HELLO oov", {3: 1.0, 4: 1.0} if lowered else {4: 1.0}),
+            ("!!!", {}),
+        ):
+            ranking = loaded.parse(text)["intent_ranking"]
+            expected = sorted(classifier.similarities(counts).tolist(), reverse=True)
+            assert [item["confidence"] for item in ranking] == pytest.approx(expected, abs=1e-6)
+            assert ranking[-1]["confidence"] < 0
+        assert loaded.parse("") == {"intent": {"name": "", "confidence": 0.0}, "entities": [], "text": ""}
+
+
+def test_matches_that_count(tmp_path: Path) -> None:
+    """0.15 marks the words of every match of a regular expression, the releases before those of the first."""
+    for write, every in ((legacy_models.write_0_13, False), (legacy_models.write_0_15, True)):
+        metadata = write(tmp_path / write.__name__)
+        if not every:
+            metadata["pipeline"].insert(1, {"name": "intent_entity_featurizer_regex", "regex_file": "r.json"})
+            (tmp_path / write.__name__ / "r.json").write_text('[{"name": "zip", "pattern": "[0-9]{5}"}]')
+            legacy_models.write(tmp_path / write.__name__, metadata)
+        model, _ = load_legacy(tmp_path / write.__name__)
+        message = Message("12345 or 54321")
+        for part in model.components[:2]:
+            part.process(message)  # type: ignore[union-attr]
+        assert [flags["zip"] for flags in message.pattern_flags] == [True, False, every]
 
 
 def spacy_model(directory: Path) -> None:
