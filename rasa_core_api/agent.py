@@ -127,7 +127,7 @@ class Agent:
         self.event_reader = EventReader(self.now, self.new_id)
         self._trackers = LiveTrackers(self.store, self.slices, self.now)
         self._lines = Lines(self.clock, self.line_limit, self.store.pin, self.store.unpin)
-        self._reminders = Reminders(self.clock, self.now, self._remind)
+        self._reminders = Reminders(self.clock, self.now, self._remind, self.slices)
         self._empty_fingerprint = self.new_id()
         self._processor = Processor(
             self.store,
