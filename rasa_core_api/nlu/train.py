@@ -14,7 +14,7 @@ from time import monotonic
 
 from attrs import define, field
 
-from rasa_core_api.exceptions import InvalidParameter, NotBuilt, RasaCoreError
+from rasa_core_api.exceptions import InvalidParameter, InvalidTrainingData, NotBuilt, RasaCoreError
 from rasa_core_api.nlu.components import TEMPLATES
 from rasa_core_api.nlu.config import default_config, read_config
 from rasa_core_api.nlu.data import TrainingData
@@ -82,7 +82,7 @@ def train(options: argparse.Namespace, now: datetime) -> Path:
         finally:
             progress.close()
     for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
+        print(f"note: {remark.replace(str(path), options.data or options.url)}", file=sys.stderr)
     save_model(model, directory)
     print(f"trained {', '.join(part.name for part in model.components)} in {duration(monotonic() - begin)}")
     return directory
@@ -109,7 +109,10 @@ def _data_path(options: argparse.Namespace) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "training_data")
         path.write_bytes(fetch(options.url))
-        yield path
+        try:
+            yield path
+        except InvalidTrainingData as error:
+            raise InvalidTrainingData(str(error).replace(str(path), options.url), **error.details) from error
 
 
 def _summary(data: TrainingData) -> str:

@@ -94,6 +94,19 @@ def test_from_an_address(
     assert "-t has no effect" in capsys.readouterr().err
 
 
+def test_broken_data_from_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Data from an address is named by it, in errors and in notes, not by the file that it was kept in."""
+    texts = "## intent:a\n- one\n- [two](b\n## intent:b\n- three\n- four\n"
+    monkeypatch.setattr(train, "fetch", lambda url: texts.encode())
+    assert train.main(["-u", "http://x/nlu.md", "-o", str(tmp_path / "m")]) == 0
+    assert "note: http://x/nlu.md, line 3: this looks like an entity" in capsys.readouterr().err
+    monkeypatch.setattr(train, "fetch", lambda url: f"{texts}## regex:c\n- [\n".encode())
+    assert train.main(["-u", "http://x/nlu.md", "-o", str(tmp_path / "n")]) == 1
+    assert "error: http://x/nlu.md, line 8: the regular expression 'c'" in capsys.readouterr().err
+
+
 def test_cross_validation(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a model the pipeline is cross-validated; all reports and lists are written."""
     errors, right = tmp_path / "errors.json", tmp_path / "right.json"
