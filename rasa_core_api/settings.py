@@ -55,9 +55,7 @@ def add_logging_flags(parser: argparse.ArgumentParser) -> None:
         (("-vv", "--debug"), "debug", "log everything; only here message texts and slot values appear"),
         (("--quiet",), "warn", "log warnings and errors only"),
     ):
-        group.add_argument(
-            *flags, dest="log_level", action="store_const", const=level, default="info", help=text
-        )
+        group.add_argument(*flags, dest="log_level", action="store_const", const=level, default="info", help=text)
 
 
 def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.ArgumentParser:
@@ -74,8 +72,11 @@ def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.Argumen
     bot.add_argument("-u", "--nlu", metavar="MODEL",
                      help="NLU model directory, or project/model where the endpoints file names an NLU server. "
                      "Without it only messages such as /greet are understood")  # fmt: skip
-    bot.add_argument("--endpoints", metavar="FILE",
-                     help="YAML file that names other servers: action_endpoint, nlg, nlu, model, tracker_store")
+    bot.add_argument(
+        "--endpoints",
+        metavar="FILE",
+        help="YAML file that names other servers: action_endpoint, nlg, nlu, model, tracker_store",
+    )
     bot.add_argument("--failure_template", metavar="NAME",
                      help="template that is said when an action fails (default: nothing is said)")  # fmt: skip
     bot.add_argument("--trusted_modules", metavar="A,B", default="",
@@ -95,8 +96,9 @@ def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.Argumen
     network.add_argument("--compatibility_version", type=_version, default=DEFAULT_COMPATIBILITY_VERSION,
                          metavar="VERSION", help="release whose answers clients expect (%(default)s)")  # fmt: skip
     rights = parser.add_argument_group("who may")
-    rights.add_argument("--auth_token", metavar="TOKEN", help="token that API requests carry as ?token=TOKEN")
-    rights.add_argument("--jwt_secret", metavar="KEY",
+    rights.add_argument("--auth_token", type=_secret, metavar="TOKEN",
+                        help="token that API requests carry as ?token=TOKEN")  # fmt: skip
+    rights.add_argument("--jwt_secret", type=_secret, metavar="KEY",
                         help="secret or public key of JSON web tokens: text, or @file")  # fmt: skip
     rights.add_argument("--jwt_method", default="HS256", metavar="ALGORITHM",
                         help="the only accepted signature algorithm (%(default)s)")  # fmt: skip
@@ -108,15 +110,23 @@ def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.Argumen
     return parser
 
 
+def _secret(text: str) -> str:
+    if not text.strip():  # as when a variable of the shell is not set
+        raise argparse.ArgumentTypeError("it is empty, and the API would be open to everybody")
+    return text
+
+
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is no port; there are 0 (any free one) to 65535")
-    return port
+    if not (text.isascii() and text.isdigit() and int(text[:9]) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; there are 0 (any free one) to 65535")
+    return int(text)
 
 
 def _megabytes(text: str) -> float:
-    size = float(text)
+    try:
+        size = float(text)
+    except ValueError:
+        size = 0.0
     if not 0 < size <= 4096:
         raise argparse.ArgumentTypeError("more than 0 and at most 4096 MB are expected")
     return size
@@ -138,14 +148,14 @@ def settings_of(arguments: argparse.Namespace, console: bool = True) -> RunSetti
         core=Path(arguments.core),
         nlu=arguments.nlu or None,
         port=arguments.port,
-        auth_token=arguments.auth_token or None,
+        auth_token=arguments.auth_token,
         cors=tuple(arguments.cors),
         log_file=arguments.log_file or None,
         credentials=Path(arguments.credentials) if arguments.credentials else None,
         endpoints=Path(arguments.endpoints) if arguments.endpoints else None,
         connector=arguments.connector,
         enable_api=arguments.enable_api,
-        jwt_secret=arguments.jwt_secret or None,
+        jwt_secret=arguments.jwt_secret,
         jwt_method=arguments.jwt_method,
         log_level=arguments.log_level,
         compatibility_version=arguments.compatibility_version,

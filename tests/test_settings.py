@@ -55,6 +55,16 @@ def test_usage_errors(line: str) -> None:
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize("flag", ["--auth_token", "--jwt_secret"])
+def test_empty_secrets_are_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A secret that is empty would leave the API open: the server does not start."""
+    with pytest.raises(SystemExit):
+        run_parser().parse_args(["-d", "m", flag, ""])
+    assert "open to everybody" in capsys.readouterr().err
+    with pytest.raises(InvalidConfiguration, match="open to everybody"):
+        settings_from_environment({"RASA_CORE_API_CORE": "m", f"RASA_CORE_API_{flag[2:].upper()}": ""})
+
+
 def test_environment() -> None:
     """Each flag has a variable; there is no log file unless one is named, and never a console."""
     settings = settings_from_environment(

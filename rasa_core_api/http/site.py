@@ -15,6 +15,8 @@ log = Logger()
 
 #: Seconds that a client gets to finish sending a body that was refused already.
 LINGER = 30.0
+#: Bytes of a request's line and headers: an id of 10 kB, percent-encoded, still gets its answer.
+MAX_HEAD = 65_536
 #: Seconds without a byte after which a connection is closed.
 IDLE = 60.0
 
@@ -128,6 +130,14 @@ class ApiSite(Site):
         self.clock = clock
         self.max_body = max_body
         self.access_log = access_log
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """A connection that reads request lines and headers up to `MAX_HEAD` bytes."""
+        connection = Site.buildProtocol(self, addr)
+        channel = getattr(connection, "_channel", None)
+        if channel is not None:
+            channel.MAX_LENGTH = channel.totalHeadersSize = MAX_HEAD
+        return connection
 
     def startFactory(self) -> None:
         """Nothing to prepare: there is no log file whose lines need the time."""
