@@ -37,7 +37,7 @@ from rasa_core_api.exceptions import (
     TrainingFailed,
 )
 from rasa_core_api.interpreter import Interpreter, RegexInterpreter
-from rasa_core_api.live_trackers import LiveTrackers, replay
+from rasa_core_api.live_trackers import AT_ONCE, LiveTrackers, replay
 from rasa_core_api.messages import BotMessage, UserMessage
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.nlg import ResponseGenerator
@@ -503,7 +503,9 @@ class Agent:
                     return NextAction(None, NO_NEED_TO_CONTINUE, tracker.view(EventVerbosity.NONE))
                 if executed_action is not None:
                     tracker.update(ActionExecuted(action_name=executed_action, timestamp=self.now()))
-                await replay(tracker, self._processor.retimed(events), self.slices)
+                for begin in range(0, len(events), AT_ONCE):
+                    await self.slices.breathe()
+                    tracker.extend(self._processor.retimed(events[begin : begin + AT_ONCE]))
                 action = self._next(model, tracker)
                 await self._processor.commit(turn)
             except BaseException:

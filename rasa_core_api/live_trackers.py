@@ -14,15 +14,15 @@ from rasa_core_api.trackers import Tracker
 
 #: Events read from a store, and applied, before the reactor gets its turn.
 _PAGE = 2_000
-_AT_ONCE = 128
+AT_ONCE = 128
 
 
 async def replay(tracker: Tracker, events: Sequence[Event], slices: Slices) -> None:
     """Apply many events in slices."""
-    for begin in range(0, len(events), _AT_ONCE):
+    for begin in range(0, len(events), AT_ONCE):
         if begin:
             await slices.breathe()
-        tracker.extend(events[begin : begin + _AT_ONCE])
+        tracker.extend(events[begin : begin + AT_ONCE])
 
 
 class LiveTrackers:
@@ -95,7 +95,7 @@ class LiveTrackers:
         """Keep trackers of these domains only; any other would hold a model that is out of service."""
         self._domains = domains
         for count, sender_id in enumerate(list(self._cache), 1):
-            if not count % _AT_ONCE:
+            if not count % AT_ONCE:
                 await self._slices.breathe()
             tracker = self._cache.get(sender_id)
             if tracker is not None and not self._serves(tracker):
