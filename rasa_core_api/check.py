@@ -6,11 +6,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rasa_core_api.config import read_yaml_file
-from rasa_core_api.constants import JSON, UTTER_PREFIX
+from rasa_core_api.constants import JSON
 from rasa_core_api.domain import Domain
 from rasa_core_api.endpoints import Endpoints, read_endpoints
 from rasa_core_api.exceptions import RasaCoreError
@@ -19,20 +19,12 @@ from rasa_core_api.models.layout import read_layout
 from rasa_core_api.models.loader import load_generation
 from rasa_core_api.models.persisting import TARGETS, target_release
 from rasa_core_api.slots import ClassFinder
-from rasa_core_api.training.checking import (
-    DomainText,
-    Finding,
-    check_contradictions,
-    check_domain,
-    check_stories,
-    check_unused,
-)
+from rasa_core_api.training.checking import check_contradictions, check_stories, check_unused
 from rasa_core_api.training.console import use_one_thread
+from rasa_core_api.training.findings import DomainText, Finding, check_domain
+from rasa_core_api.training.project_checks import check_action_server, check_credentials, check_endpoints
 from rasa_core_api.training.story_reader import read_stories
 from rasa_core_api.training.structures import Place, StoryFiles
-
-#: Channels whose webhooks anybody can post to unless these keys are set.
-_CHANNEL_SECRETS: Mapping[str, str] = {"facebook": "secret", "slack": "slack_signing_secret", "botframework": "app_id"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,12 +121,8 @@ def _check_sources(options: argparse.Namespace, endpoints: Endpoints | None) -> 
             found.append(_unreadable(error, options.nlu))
     if options.stories:
         found += check_unused(domain, files, text, intents)
-    if endpoints is not None and endpoints.action_endpoint is None:
-        needed = [name for name in (*domain.user_actions, *domain.forms) if not name.startswith(UTTER_PREFIX)]
-        if needed:
-            place = text.place("actions", needed[0])
-            message = f"{needed[0]!r} runs on an action server, and {options.endpoints} names none"
-            found.append(Finding("error", "no-action-server", place, message, "add action_endpoint: {url: ...} there"))
+    if endpoints is not None:
+        found += check_action_server(domain, endpoints, options.endpoints, text)
     return found
 
 
@@ -159,40 +147,6 @@ class _ForeignSlot:
 
     def as_feature(self) -> list[float]:
         return [0.0]
-
-
-def check_endpoints(endpoints: Endpoints, file: str) -> list[Finding]:
-    """Addresses that send conversations in the clear, and parts that are not built."""
-    found = []
-    for key in ("nlg", "nlu", "action_endpoint", "model"):
-        endpoint = getattr(endpoints, key)
-        if endpoint is None or not endpoint.url:
-            continue
-        host = endpoint.url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0]
-        if endpoint.url.startswith("http://") and host not in ("localhost", "127.0.0.1", "[", "::1"):
-            place = _line(file, key)
-            message = f"{key}: {host} is called without encryption"
-            found.append(Finding("warning", "plain-http", place, message, "use https:// unless the network is trusted"))
-    return found
-
-
-def check_credentials(data: JSON, file: str) -> list[Finding]:
-    """Webhooks that anybody can post to."""
-    found = []
-    for channel, key in _CHANNEL_SECRETS.items():
-        section = data.get(channel) if isinstance(data, Mapping) else None
-        if isinstance(section, Mapping) and not section.get(key):
-            message = f"the webhook of {channel!r} is open: anybody can post to it"
-            found.append(Finding("error", "open-webhook", _line(file, channel), message, f"set {channel}.{key}"))
-    return found
-
-
-def _line(file: str, key: str) -> Place:
-    try:
-        lines = Path(file).read_text("utf-8").splitlines()
-    except OSError:
-        return Place(file)
-    return next((Place(file, n) for n, line in enumerate(lines, 1) if line.startswith(key)), Place(file))
 
 
 def check_model(path: Path) -> list[Finding]:

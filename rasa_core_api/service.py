@@ -18,6 +18,7 @@ from rasa_core_api.agent import Agent
 from rasa_core_api.channels.channel import InputChannel
 from rasa_core_api.channels.registry import open_channels
 from rasa_core_api.concurrency import Slices
+from rasa_core_api.config import read_yaml_file
 from rasa_core_api.endpoints import Endpoints, OutgoingHTTP, read_endpoints
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import InvalidConfiguration, UnsafeArchive
@@ -34,6 +35,7 @@ from rasa_core_api.server_settings import ServerSettings
 from rasa_core_api.settings import RunSettings
 from rasa_core_api.slots import ClassFinder
 from rasa_core_api.tracker_store.factory import create_store
+from rasa_core_api.training.project_checks import check_at_start, check_credentials
 from rasa_core_api.trusted import class_finder
 
 log = Logger()
@@ -154,6 +156,7 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
         find_class=find_class,
         http=http,
     )
+    _tell_mistakes(agent, settings, environ)
     tokens = None
     if settings.jwt_secret is not None:
         tokens = TokenReader.from_settings(settings.jwt_secret, settings.jwt_method)
@@ -186,6 +189,23 @@ def _check_template(name: str | None, generation: Generation) -> None:
     """A template that is not there would only be missed when an action fails."""
     if name is not None and name not in generation.domain.templates:
         raise InvalidConfiguration(f"failure_template: the model has no template {name!r}")
+
+
+#: Mistakes that are told at start; `check` tells all.
+_TOLD = 20
+
+
+def _tell_mistakes(agent: Agent, settings: RunSettings, environ: Mapping[str, str]) -> None:
+    """A line of the log for each mistake in model, endpoints and credentials; none of them keeps the server down."""
+    domain = agent.model.domain if agent.is_ready else None
+    findings = check_at_start(domain, str(settings.core), agent.endpoints)
+    if settings.credentials is not None:
+        file = str(settings.credentials)
+        findings += check_credentials(read_yaml_file(file, environ), file)
+    for finding in findings[:_TOLD]:
+        log.warn("{finding}", finding=str(finding))
+    if len(findings) > _TOLD:
+        log.warn("and {count} more, see `python -m rasa_core_api.check`", count=len(findings) - _TOLD)
 
 
 def load_core(path: Path, find_class: ClassFinder) -> Generation:

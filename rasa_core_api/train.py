@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from rasa_core_api.config import read_yaml_file
 from rasa_core_api.constants import ACTION_DEFAULT_FALLBACK, JSON
 from rasa_core_api.domain import Domain
-from rasa_core_api.exceptions import InvalidConfiguration, NotBuilt, RasaCoreError
+from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData, NotBuilt, RasaCoreError
 from rasa_core_api.interpreter import RegexInterpreter
 from rasa_core_api.models.persisting import TARGETS, WrittenModel, WrittenPolicy, persist, target_release
 from rasa_core_api.releases import Release
@@ -30,7 +30,7 @@ from rasa_core_api.training.console import (
 )
 from rasa_core_api.training.examples import action_fingerprints
 from rasa_core_api.training.fetching import add_stories_options, stories_path
-from rasa_core_api.training.pipeline import Trained, train
+from rasa_core_api.training.pipeline import Trained, longest_history, train
 from rasa_core_api.training.policy_file import PolicySettings, default_policies, read_policies
 from rasa_core_api.training.story_reader import read_stories
 from rasa_core_api.training.story_writer import story_of
@@ -190,7 +190,7 @@ def _train(options: argparse.Namespace) -> int:
     policies = policies_of(options, release)
     files = _read(options, release)
     if not options.no_check:
-        _check(options, domain, files)
+        _check(options, domain, files, longest_history(policies))
     _warn(files)
     trained = _with_progress(files, domain, policies, options.augmentation)
     out = Path(options.out)
@@ -207,11 +207,27 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace, domain: Domain, files: StoryFiles) -> None:
-    from rasa_core_api.training.checking import check_stories
+#: Mistakes that the historical releases trained with, and so do we.
+_TRAINED_ANYWAY = frozenset({"contradiction", "unknown-entity", "missing-template"})
 
-    for finding in check_stories(domain, files, options.domain):
+
+def _check(options: argparse.Namespace, domain: Domain, files: StoryFiles, history: int | None) -> None:
+    """Print what `check` finds in domain and stories. Raises `InvalidTrainingData` where it spoils the model."""
+    from rasa_core_api.training.checking import HISTORY, check_contradictions, check_stories, check_unused
+    from rasa_core_api.training.findings import DomainText, check_domain
+
+    text = DomainText(options.domain, Path(options.domain).read_text("utf-8-sig"))
+    found = check_domain(domain, read_yaml_file(options.domain, os.environ), text)
+    found += check_stories(domain, files, options.domain)
+    stopping = [item for item in found if item.severity == "error" and item.code not in _TRAINED_ANYWAY]
+    if not stopping:
+        found += check_contradictions(domain, files, history or HISTORY)
+    found += check_unused(domain, files, text)
+    for finding in found:
         print(finding, file=sys.stderr)
+    if stopping:
+        count = f"{len(stopping)} mistakes" if len(stopping) > 1 else "the mistake"
+        raise InvalidTrainingData(f"{count} above would spoil the model; correct them, or train with --no_check")
 
 
 def _warn(files: StoryFiles) -> None:
@@ -292,6 +308,8 @@ def _compare(options: argparse.Namespace) -> int:
             raise InvalidConfiguration(f"{path}: a file to compare must name exactly one policy, found {len(found)}")
         policies.append(found)
     out = Path(options.out)
+    if not options.no_check:
+        _check(options, domain, _read(options, release), longest_history([found[0] for found in policies]))
     counts: list[int] = []
     for run in range(1, options.runs + 1):
         for number, percentage in enumerate(options.percentages, 1):

@@ -264,3 +264,19 @@ def test_same_turns_as_recorded(tmp_path: Path) -> None:
     ours = read_memory(tmp_path / "m" / "policy_0_MemoizationPolicy" / "memorized_turns.json")[0]
     recorded = CONFORMANCE / "models" / "rasa-core-0.14.5" / "cafe-full" / "policy_0_MemoizationPolicy"
     assert len(ours) == 68 and ours == read_memory(recorded / "memorized_turns.json")[0]
+
+
+def test_checks_first(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Mistakes are told a line each before training; what spoils the model stops it, unless --no_check."""
+    stories, policies = bot / "stories.md", ["-c", str(bot / "policies.yml")]
+    stories.write_text(STORIES + "\n## other\n* greet\n  - utter_bye\n")
+    assert main(command(bot, *policies)) == 0
+    told = capsys.readouterr().err
+    assert "[contradiction]" in told and "'utter_bye' in 'other'" in told
+    (bot / "domain.yml").write_text(DOMAIN.replace("intents: [greet,", "intents: [spare, greet,"))
+    stories.write_text(STORIES + "\n## other\n* gret\n  - utter_bye\n")
+    assert main(command(bot, *policies, "-o", str(bot / "second"))) == 1
+    told = capsys.readouterr().err
+    assert "did you mean 'greet'?" in told and "[unused-intent]" in told and "--no_check" in told
+    assert not (bot / "second").exists()
+    assert main(command(bot, *policies, "--no_check", "-o", str(bot / "second"))) == 0
