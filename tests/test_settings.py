@@ -45,9 +45,20 @@ def test_no_log_file() -> None:
     assert settings_of(run_parser().parse_args(["-d", "m", "-o", ""])).log_file is None
 
 
-@pytest.mark.parametrize("line", ["", "-d m -p 70000", "-d m -p x", "-d m --colour", "-d m --max_body_mb 0",
-                                  "-d m --compatibility_version new", "-d m --compatibility_version 2.0",
-                                  "-d m --compatibility_version 0.7.9", "-d m --compatibility_version 0.15"])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "-d m -p 70000",
+        "-d m -p x",
+        "-d m --colour",
+        "-d m --max_body_mb 0",
+        "-d m --compatibility_version new",
+        "-d m --compatibility_version 2.0",
+        "-d m --compatibility_version 0.7.9",
+        "-d m --compatibility_version 0.15",
+    ],
+)
 def test_usage_errors(line: str) -> None:
     """A wrong command line ends with status 2."""
     with pytest.raises(SystemExit) as ended:
