@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import sys
+import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ from twisted.logger import Logger
 from rasa_core_api.config import read_yaml_file
 from rasa_core_api.constants import ACTION_DEFAULT_FALLBACK, JSON
 from rasa_core_api.domain import Domain
-from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData, NotBuilt, RasaCoreError
+from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData, RasaCoreError, TrainingFailed
 from rasa_core_api.interpreter import RegexInterpreter
 from rasa_core_api.models.persisting import TARGETS, WrittenModel, WrittenPolicy, persist, target_release
 from rasa_core_api.releases import Release
@@ -60,7 +62,7 @@ def make_parser(mode: str) -> argparse.ArgumentParser:
         prog=f"python -m rasa_core_api.train{'' if mode == 'default' else ' ' + mode}",
         description="Train a dialogue model from stories.",
     )
-    group = add_stories_options(parser)
+    group = add_stories_options(parser, required=mode != "interactive")
     parser.add_argument("-d", "--domain", required=mode == "compare", help="domain specification (YAML)")
     parser.add_argument("-o", "--out", required=mode == "compare", help="directory the model is written to")
     parser.add_argument(
@@ -82,12 +84,15 @@ def make_parser(mode: str) -> argparse.ArgumentParser:
         parser.add_argument("-u", "--nlu", help="NLU model, for interactive training")
         parser.add_argument("--endpoints", help="endpoints file, for interactive training")
         parser.add_argument("--finetune", action="store_true", help="train on after every correction")
-        parser.add_argument("--skip_visualization", action="store_true", help="no page that draws the conversation")
+        parser.add_argument("--skip_visualization", action="store_true", help="accepted: no page is drawn meanwhile")
         parser.add_argument("--online", action="store_true", help="deprecated: use `train interactive`")
         _add_old_options(parser)
     if mode == "interactive":
         parser.add_argument("--server", help="address of a running server with the API; without it one is started here")
         parser.add_argument("--auth_token", help="token of that server")
+        parser.add_argument("--sender_id", help="conversation to teach in (a new one)")
+        parser.add_argument("--export_stories", default="data/stories.md", help="file that stories are added to")
+        parser.add_argument("--export_nlu", default="data/nlu.md", help="file that NLU examples are added to")
     add_logging_options(parser)
     return parser
 
@@ -127,7 +132,7 @@ def main(arguments: Sequence[str] | None = None, log_to: TextIO | None = None) -
         parser.error("the following arguments are required: -d/--domain, -o/--out")
     try:
         if online:
-            raise NotBuilt("interactive training is not built yet")
+            return _teach(options)
         if mode == "compare":
             return _compare(options)
         return _train(options)
@@ -290,6 +295,37 @@ def summary(trained: Trained, files: StoryFiles) -> str:
         lines.append(f"  {policy.settings.name}{': ' + facts if facts else ''}")
     lines += [f"  no story leads to the checkpoint {name!r}" for name in trained.data.unreached]
     return "\n".join(lines)
+
+
+def _teach(options: argparse.Namespace) -> int:
+    from rasa_core_api.training.interactive import Api, Export, Session
+    from rasa_core_api.training.local_server import local_server
+
+    def value(name: str, otherwise: str) -> str:
+        return str(getattr(options, name, None) or otherwise)
+
+    export = Export(Path(value("export_stories", "stories.md")), Path(value("export_nlu", "nlu.md")))
+    sender_id = value("sender_id", secrets.token_hex(16))
+    server = getattr(options, "server", None)
+    if options.finetune and server is None:
+        raise TrainingFailed("--finetune: a served model cannot be trained on; export the stories and train again")
+
+    def teach(api: Api) -> int:
+        Session(api, sender_id, input, print, export, options.finetune).run()
+        return 0
+
+    if server is not None:
+        return teach(Api(server, options.auth_token))
+    with tempfile.TemporaryDirectory(prefix="rasa_core_api-") as scratch:
+        if options.core is None:
+            if not options.domain or not (options.stories or options.url):
+                raise InvalidConfiguration("name a --server, a model (--core), or domain and stories to train (-d, -s)")
+            options.out = options.out or str(Path(scratch) / "model")
+            _train(options)
+        more = [word for flag, given in (("-u", options.nlu), ("--endpoints", options.endpoints)) if given
+                for word in (flag, given)]  # fmt: skip
+        with local_server(Path(options.core or options.out), more) as api:
+            return teach(api)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -17,9 +17,11 @@ from rasa_core_api.training.story_reader import MAX_FILE_SIZE
 TIME_LIMIT = 30.0
 
 
-def add_stories_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """`-s` or `--url`, exactly one of them."""
-    group = parser.add_mutually_exclusive_group(required=True)
+def add_stories_options(
+    parser: argparse.ArgumentParser, required: bool = True
+) -> argparse._MutuallyExclusiveGroup:
+    """`-s` or `--url`, exactly one of them (at most one where none is `required`)."""
+    group = parser.add_mutually_exclusive_group(required=required)
     group.add_argument("-s", "--stories", help="story file or folder")
     group.add_argument("--url", help="address of a story file")
     return group
