@@ -108,3 +108,15 @@ def test_block_plot(bot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ["-s", str(bot / "stories.md"), "-d", str(bot / "domain.yml"), "-o", str(bot / "model")]
     assert train.main([*files, "-c", str(bot / "p.yml"), "--debug_plots", "--quiet"]) == 0
     assert "STORY_START" in (bot / "story_blocks_connections.html").read_text("utf-8")
+
+
+def test_proportions() -> None:
+    """A layer of hundreds of nodes goes on in further rows, so that the whole picture has a screen's proportions."""
+    from rasa_core_api.training.drawing import _places
+    from rasa_core_api.training.story_picture import Node, Picture
+
+    nodes = [Node(0, "START", "start"), *(Node(n, f"m{n}", "message") for n in range(1, 900))]
+    places = _places(Picture(nodes, [(0, n) for n in range(1, 900)]))
+    assert len(set(places.values())) == 900
+    width, height = (max(axis) - min(axis) for axis in zip(*places.values(), strict=True))
+    assert width < 4 * height

@@ -8,6 +8,8 @@ from html import escape
 from rasa_core_api.training.story_picture import Picture
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 160, 28, 18, 46
+#: Nodes that a row may always have; wide pictures have more.
+_FEWEST_COLUMNS = 16
 _SWEEPS = 6
 _LETTERS = 22  # shown of a label; the rest is in its title
 
@@ -123,11 +125,18 @@ def _mean(values: list[float], otherwise: float) -> float:
 
 
 def _places(picture: Picture) -> dict[int, tuple[float, float]]:
+    """Where nodes are drawn; a layer too wide for a screen's proportions goes on in further rows."""
     places: dict[int, tuple[float, float]] = {}
-    for row, layer in enumerate(layers(picture)):
-        left = -len(layer) * (_WIDTH + _GAP_X) / 2
-        for column, node in enumerate(layer):
-            places[node] = left + column * (_WIDTH + _GAP_X), row * (_HEIGHT + _GAP_Y)
+    widest = max(_FEWEST_COLUMNS, round(len(picture.nodes) ** 0.5))
+    row = 0
+    for layer in layers(picture):
+        rows = -(-len(layer) // widest)
+        for number in range(rows):
+            nodes = layer[number::rows]  # neighbours stay below each other
+            left = -len(nodes) * (_WIDTH + _GAP_X) / 2
+            for column, node in enumerate(nodes):
+                places[node] = left + column * (_WIDTH + _GAP_X), row * (_HEIGHT + _GAP_Y)
+            row += 1
     return places
 
 
