@@ -127,6 +127,18 @@ class StoreConflict(RasaCoreError):
     """Somebody else appended to the conversation in the meantime."""
 
 
+class ConversationHeld(RasaCoreError):
+    """Another process has a turn of this conversation under way; `seconds` is how long its claim lasts."""
+
+    def __init__(self, sender_id: str, seconds: float = 0.0) -> None:
+        super().__init__("Another turn of this conversation is under way.", sender_id=sender_id)
+        self.seconds = seconds
+
+
+class KeyReused(RasaCoreError):
+    """A request has the idempotency key of another request that was answered already."""
+
+
 class TooManyRequests(RasaCoreError):
     """A limit on waiting work is reached; try again later."""
 

@@ -76,6 +76,8 @@ STATUS: Mapping[type[RasaCoreError], tuple[int, str]] = {
     domain.InvalidConfiguration: (400, "InvalidParameter"),
     domain.StoreUnavailable: (503, "Unavailable"),
     domain.StoreConflict: (503, "Unavailable"),
+    domain.ConversationHeld: (503, "Unavailable"),
+    domain.KeyReused: (422, "IdempotencyKeyReused"),
     domain.TooManyRequests: (429, "TooManyRequests"),
     domain.NotAuthenticated: (401, "NotAuthenticated"),
     domain.NotAuthorized: (403, "NotAuthorized"),

@@ -2,6 +2,9 @@
 
 The events of a conversation are numbered 0, 1, 2, ... for as long as it exists. Replacing the log does not restart
 the numbers: the new log begins where the old one ended.
+
+Beside the logs a store keeps claims (a turn with side effects is under way), answers (of requests that may come
+again), reminders and the order of all appends; see `turns`. Times are measured by the store's own clock.
 """
 
 from __future__ import annotations
@@ -10,19 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from attrs import frozen
-
 from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
-
-
-@frozen
-class Tail:
-    """The end of a log: it holds the numbers from `start` to below `end`; `events` are those that were asked for."""
-
-    start: int
-    end: int
-    events: list[Event]
+from rasa_core_api.exceptions import NotBuilt
+from rasa_core_api.tracker_store.turns import NO_NOTE, FeedEntry, Opening, Reminder, TurnNote
+from rasa_core_api.tracker_store.turns import Tail as Tail
 
 
 class TrackerStore(ABC):
@@ -37,6 +32,9 @@ class TrackerStore(ABC):
     #: Whether other processes may write to the same conversations, so that a tracker that was kept has to catch up.
     shared: bool = False
 
+    #: Whether a turn needs a claim before its first side effect: not where no other process can ever write.
+    claims: bool = True
+
     async def open(self) -> None:
         """Connect. Called once, when the reactor runs and before anything else.
 
@@ -48,21 +46,29 @@ class TrackerStore(ABC):
         """Finish what was begun, then disconnect."""
         return None
 
+    # --- logs ----------------------------------------------------------------------------------------
+
     @abstractmethod
     async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
         """The events numbered `after` and higher, at most `limit` of them; None where the conversation is unknown."""
 
     @abstractmethod
-    async def append(self, sender_id: str, end: int, events: Sequence[Event]) -> int:
+    async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         """Add events to a log that ends at `end`; 0 creates a conversation. Returns the new end.
 
-        When this returns, the events are as durable as the store can make them: all of them, or none.
-        Raises `StoreConflict` where the log ends elsewhere, and where `end` is not 0 and it is unknown.
+        When this returns, the events are as durable as the store can make them, and with them what the note says:
+        all of it, or nothing. The claim of the note's owner ends, unless the note says that more is to come; one that
+        ran out ends too. Raises `ConversationHeld` where another owner's claim lasts, and `StoreConflict` where the log
+        ends elsewhere, or where `end` is not 0 and it is unknown.
         """
 
     @abstractmethod
-    async def replace(self, sender_id: str, events: Sequence[Event]) -> tuple[int, int]:
-        """Put another log in the place of the old one, or create it. Returns its start and end."""
+    async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
+        """Put another log in the place of the old one, or create it. Returns its start and end.
+
+        Reminders that the old log asked for are forgotten; `base` of the note counts from the new log's first event.
+        Raises `ConversationHeld` like `append`.
+        """
 
     @abstractmethod
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
@@ -73,7 +79,80 @@ class TrackerStore(ABC):
 
     @abstractmethod
     async def delete(self, sender_id: str) -> bool:
-        """Remove a conversation and all that is kept of it; whether there was one."""
+        """Remove a conversation and all that is kept of it, its claim and answers too; whether there was one."""
+
+    # --- turns ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def look(
+        self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
+    ) -> Opening:
+        """What a turn of `owner` finds: like `read`, with what the key left and the claim of somebody else."""
+
+    @abstractmethod
+    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+        """Keep all other owners from appending for so many seconds, unless `renew` makes that longer.
+
+        Raises `ConversationHeld` where another owner's claim lasts, and `StoreConflict` where the log does not end at
+        `end` (an unknown conversation ends at 0). A claim need not outlive the store's machine.
+        """
+
+    @abstractmethod
+    async def renew(self, owner: str, seconds: float) -> None:
+        """Let all claims of this owner last so many seconds from now on."""
+
+    @abstractmethod
+    async def release(self, owner: str, sender_id: str | None = None) -> None:
+        """End the owner's claim of this conversation, or all its claims."""
+
+    # --- reminders -----------------------------------------------------------------------------------
+
+    async def due(self, before: float, limit: int) -> list[Reminder]:
+        """Reminders that are due before a time (seconds since the epoch), the earliest first."""
+        raise self._lacks("reminders")
+
+    async def reminders(self, sender_id: str) -> list[Reminder]:
+        """The reminders of a conversation, the earliest first."""
+        raise self._lacks("reminders")
+
+    async def forget(self, reminder: Reminder) -> bool:
+        """Remove a reminder, unless another one has taken its name; whether it was there."""
+        raise self._lacks("reminders")
+
+    # --- the order of all appends ----------------------------------------------------------------------
+
+    async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
+        """What was appended after a position, at most `limit` entries; None begins with the oldest kept.
+
+        Entries of one conversation come in their order, and none is ever added before one that was handed out. What was
+        replaced or deleted since is not there any more. Raises `InvalidParameter` for what is no position.
+        """
+        raise self._lacks("feed")
+
+    async def feed_end(self) -> str:
+        """The position after which everything is new."""
+        raise self._lacks("feed")
+
+    async def cursor(self, name: str) -> str | None:
+        """The position that was kept under a name."""
+        raise self._lacks("feed")
+
+    async def set_cursor(self, name: str, position: str) -> None:
+        """Keep a position."""
+        raise self._lacks("feed")
+
+    async def hold(self, role: str, owner: str, seconds: float) -> bool:
+        """Take or keep a role that one owner has at a time; whether it is the owner's for so many seconds."""
+        raise self._lacks("feed")
+
+    def _lacks(self, what: str) -> NotBuilt:
+        return NotBuilt(f"The conversation store {self.name or type(self).__name__!r} has no {what}.")
+
+    # --- the rest ------------------------------------------------------------------------------------
+
+    async def idle(self, before: float, limit: int) -> list[str]:
+        """Conversations whose last event is from before a time (seconds since the epoch), at most `limit`."""
+        raise self._lacks("times")
 
     def pin(self, sender_id: str) -> None:
         """A turn of this conversation begins: it is not to be dropped. Each call is undone by one of `unpin`."""

@@ -40,3 +40,17 @@ def check_sender_id(sender_id: str) -> None:
 def unknown_cursor(sender_id: str) -> InvalidParameter:
     """The error of a list that is to go on after a conversation that does not exist."""
     return InvalidParameter("There is no conversation to go on after.", parameter="after", **{"in": "query"})
+
+
+def position_of(text: str | None) -> int:
+    """The number that a position in the feed is, 0 for none. Raises `InvalidParameter`."""
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise no_position()
+    return int(text)
+
+
+def no_position() -> InvalidParameter:
+    """The error of a feed that is to go on after what is no position."""
+    return InvalidParameter("This is no position in the feed.", parameter="Last-Event-ID", **{"in": "header"})

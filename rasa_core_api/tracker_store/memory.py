@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
+from time import time
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -13,9 +14,11 @@ from twisted.logger import Logger
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
-from rasa_core_api.exceptions import StoreUnavailable
-from rasa_core_api.tracker_store import Tail, TrackerStore
-from rasa_core_api.tracker_store.checks import conflict, unknown_cursor
+from rasa_core_api.exceptions import ConversationHeld, StoreUnavailable
+from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.checks import conflict, position_of, unknown_cursor
+from rasa_core_api.tracker_store.memory_order import AppendOrder
+from rasa_core_api.tracker_store.turns import NO_NOTE, Earlier, FeedEntry, Opening, Reminder, Tail, TurnNote
 from rasa_core_api.tracker_store.weights import weigh
 
 log = Logger()
@@ -30,6 +33,8 @@ _OVERHEAD = 600
 _SPARE = 0.25
 #: Events that are weighed before the reactor gets its turn.
 _AT_ONCE = 512
+#: Bytes of an answer that is kept, beside its text.
+_ANSWER = 300
 
 
 @define(eq=False)
@@ -39,6 +44,7 @@ class _Log:
     size: int  # bytes, estimated
     used: float  # the clock's seconds at its last use
     end: int = field(init=False)
+    answers: dict[str, tuple[float, Earlier]] = field(factory=dict)  # by key, with the time they are kept until
 
     def __attrs_post_init__(self) -> None:
         self.end = self.start + len(self.events)
@@ -52,9 +58,21 @@ class MemoryStore(TrackerStore):
     """
 
     name = "memory"
+    claims = False
 
-    def __init__(self, clock: IReactorTime, max_conversations: int = 100_000, max_mb: float = 512) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        max_conversations: int = 100_000,
+        max_mb: float = 512,
+        now: Callable[[], float] = time,
+    ) -> None:
         self._clock = clock
+        self._now = now
+        self._claims: dict[str, tuple[str, float]] = {}  # owner, and the clock's seconds at the end
+        self._reminders: dict[tuple[str, str], Reminder] = {}
+        self._order = AppendOrder()
+        self._roles: dict[str, tuple[str, float]] = {}
         self._slices = Slices(clock)
         self._max_conversations = max_conversations
         self._max_bytes = int(max_mb * (1 << 20))
@@ -74,6 +92,8 @@ class MemoryStore(TrackerStore):
             self._next_report.cancel()
             self._next_report = None
 
+    # --- logs ----------------------------------------------------------------------------------------
+
     async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
         found = self._logs.get(sender_id)
         if found is None:
@@ -83,42 +103,51 @@ class MemoryStore(TrackerStore):
         stop = None if limit is None else begin + limit
         return Tail(found.start, found.end, found.events[begin:stop])
 
-    async def append(self, sender_id: str, end: int, events: Sequence[Event]) -> int:
+    async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         size = await self._weigh(events)
+        if self._claims:
+            self._check_claim(sender_id, note.owner)
         found = self._logs.get(sender_id)
         if found is None:
             if end:
                 conflict(sender_id, end, None)
             self._make_room(size + _OVERHEAD, sender_id)
-            self._create(sender_id, 0, events, size)
-            return len(events)
-        if found.end != end:
-            conflict(sender_id, end, found.end)
-        if self._bytes + size > self._max_bytes:
-            self._make_room(size, sender_id)
-        found.events.extend(events)
-        found.end = end = end + len(events)
-        found.size += size
-        self._bytes += size
-        self._use(sender_id, found)
-        return end
+            found = self._create(sender_id, 0, events, size)
+        else:
+            if found.end != end:
+                conflict(sender_id, end, found.end)
+            if self._bytes + size > self._max_bytes:
+                self._make_room(size, sender_id)
+            found.events.extend(events)
+            found.end = end + len(events)
+            found.size += size
+            self._bytes += size
+            self._use(sender_id, found)
+        self._order.add(sender_id, end, len(events))
+        if note is not NO_NOTE:
+            self._leave(sender_id, found, note, note.base)
+        return found.end
 
-    async def replace(self, sender_id: str, events: Sequence[Event]) -> tuple[int, int]:
+    async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
         size = await self._weigh(events)
+        self._check_claim(sender_id, note.owner)
         found = self._logs.get(sender_id)
         if found is None:
             self._make_room(size + _OVERHEAD, sender_id)
-            self._create(sender_id, 0, events, size)
-            return 0, len(events)
-        growth = size - (found.size - _OVERHEAD)
-        if growth > 0 and self._bytes + growth > self._max_bytes:
-            self._make_room(growth, sender_id)
-        found.start = found.end
-        found.events = list(events)
-        found.end = found.start + len(events)
-        found.size += growth
-        self._bytes += growth
-        self._use(sender_id, found)
+            found = self._create(sender_id, 0, events, size)
+        else:
+            growth = size - (found.size - _OVERHEAD - sum(_weigh_answer(kept) for _, kept in found.answers.values()))
+            if growth > 0 and self._bytes + growth > self._max_bytes:
+                self._make_room(growth, sender_id)
+            found.start = found.end
+            found.events = list(events)
+            found.end = found.start + len(events)
+            found.size += growth
+            self._bytes += growth
+            self._use(sender_id, found)
+            self._forget_all(sender_id)
+        self._order.add(sender_id, found.start, len(events))
+        self._leave(sender_id, found, note, found.start + note.base)
         return found.start, found.end
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
@@ -137,7 +166,134 @@ class MemoryStore(TrackerStore):
         if sender_id not in self._logs:
             return False
         self._remove(sender_id)
+        self._claims.pop(sender_id, None)
         return True
+
+    async def idle(self, before: float, limit: int) -> list[str]:
+        return list(
+            islice(
+                (name for name, log in self._logs.items() if not log.events or log.events[-1].timestamp < before), limit
+            )
+        )
+
+    # --- turns ---------------------------------------------------------------------------------------
+
+    async def look(
+        self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
+    ) -> Opening:
+        tail = await self.read(sender_id, after, limit)
+        earlier = None
+        if key is not None and tail is not None:
+            until, kept = self._logs[sender_id].answers.get(key, (0.0, None))
+            if until > self._clock.seconds():
+                earlier = kept
+        return Opening(tail, earlier, self._held(sender_id, owner))
+
+    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+        self._check_claim(sender_id, owner)
+        found = self._logs.get(sender_id)
+        if (0 if found is None else found.end) != end:
+            conflict(sender_id, end, None if found is None else found.end)
+        self._claims[sender_id] = owner, self._clock.seconds() + seconds
+
+    async def renew(self, owner: str, seconds: float) -> None:
+        until = self._clock.seconds() + seconds
+        for sender_id, (holder, _) in self._claims.items():
+            if holder == owner:
+                self._claims[sender_id] = owner, until
+
+    async def release(self, owner: str, sender_id: str | None = None) -> None:
+        for name in list(self._claims) if sender_id is None else [sender_id]:
+            if self._claims.get(name, ("", 0.0))[0] == owner:
+                del self._claims[name]
+
+    def _held(self, sender_id: str, owner: str) -> float:
+        holder, until = self._claims.get(sender_id, (owner, 0.0))
+        return 0.0 if holder == owner else max(0.0, until - self._clock.seconds())
+
+    def _check_claim(self, sender_id: str, owner: str) -> None:
+        held = self._held(sender_id, owner)
+        if held:
+            raise ConversationHeld(sender_id, held)
+
+    def _leave(self, sender_id: str, found: _Log, note: TurnNote, base: int) -> None:
+        """Do what a note says."""
+        if note.done:
+            self._claims.pop(sender_id, None)
+        if note.key is not None:
+            now = self._clock.seconds()
+            for key in [key for key, (until, _) in found.answers.items() if until <= now]:
+                self._drop_answer(found, key)
+            self._drop_answer(found, note.key)
+            kept = Earlier(base, found.end, note.answer, note.done)
+            found.answers[note.key] = now + note.keep, kept
+            found.size += _weigh_answer(kept)
+            self._bytes += _weigh_answer(kept)
+        for reminder in note.reminders:
+            self._reminders[sender_id, reminder.name] = reminder
+        if note.fired is not None:
+            self._forget(note.fired)
+
+    def _drop_answer(self, found: _Log, key: str) -> None:
+        _, kept = found.answers.pop(key, (0.0, None))
+        if kept is not None:
+            found.size -= _weigh_answer(kept)
+            self._bytes -= _weigh_answer(kept)
+
+    # --- reminders -----------------------------------------------------------------------------------
+
+    async def due(self, before: float, limit: int) -> list[Reminder]:
+        found = [reminder for reminder in self._reminders.values() if reminder.due < before]
+        return sorted(found, key=_by_time)[:limit]
+
+    async def reminders(self, sender_id: str) -> list[Reminder]:
+        found = [reminder for reminder in self._reminders.values() if reminder.sender_id == sender_id]
+        return sorted(found, key=_by_time)
+
+    async def forget(self, reminder: Reminder) -> bool:
+        return self._forget(reminder)
+
+    def _forget(self, reminder: Reminder) -> bool:
+        key = reminder.sender_id, reminder.name
+        if key not in self._reminders or self._reminders[key].seq != reminder.seq:
+            return False
+        del self._reminders[key]
+        return True
+
+    def _forget_all(self, sender_id: str) -> None:
+        for key in [key for key in self._reminders if key[0] == sender_id]:
+            del self._reminders[key]
+
+    # --- the order of all appends ----------------------------------------------------------------------
+
+    async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
+        entries = []
+        for position, sender_id, seq, count in self._order.after(position_of(after), limit):
+            found = self._logs.get(sender_id)
+            begin = -1 if found is None else seq - found.start
+            events = found.events[begin : begin + count] if found is not None and begin >= 0 else []
+            entries.append(FeedEntry(str(position), sender_id, seq, events))
+        return entries
+
+    async def feed_end(self) -> str:
+        return str(self._order.end)
+
+    async def cursor(self, name: str) -> str | None:
+        return self._order.cursors.get(name)
+
+    async def set_cursor(self, name: str, position: str) -> None:
+        position_of(position)
+        self._order.cursors[name] = position
+
+    async def hold(self, role: str, owner: str, seconds: float) -> bool:
+        now = self._clock.seconds()
+        holder, until = self._roles.get(role, (owner, 0.0))
+        if holder != owner and until > now:
+            return False
+        self._roles[role] = owner, now + seconds
+        return True
+
+    # --- bounds --------------------------------------------------------------------------------------
 
     def pin(self, sender_id: str) -> None:
         self._pins[sender_id] += 1
@@ -168,15 +324,18 @@ class MemoryStore(TrackerStore):
         found.used = self._clock.seconds()
         self._by_use.move_to_end(sender_id)
 
-    def _create(self, sender_id: str, start: int, events: Sequence[Event], size: int) -> None:
+    def _create(self, sender_id: str, start: int, events: Sequence[Event], size: int) -> _Log:
         size += _OVERHEAD
         created = _Log(start, list(events), size, self._clock.seconds())
         self._logs[sender_id] = self._by_use[sender_id] = created
         self._bytes += size
+        return created
 
     def _remove(self, sender_id: str) -> None:
         self._bytes -= self._logs.pop(sender_id).size
         del self._by_use[sender_id]
+        if self._reminders:
+            self._forget_all(sender_id)
 
     def _make_room(self, size: int, sender_id: str) -> None:
         """Drop what may go until `size` more bytes fit in; raises `StoreUnavailable` where they do not."""
@@ -214,3 +373,11 @@ class MemoryStore(TrackerStore):
                 "the memory store is full: dropped {count} conversations, the least recently used ones", count=count
             )
             self._next_report = self._clock.callLater(REPORT_EVERY, self._report)
+
+
+def _weigh_answer(kept: Earlier) -> int:
+    return _ANSWER + len(kept.answer)
+
+
+def _by_time(reminder: Reminder) -> tuple[float, int]:
+    return reminder.due, reminder.seq

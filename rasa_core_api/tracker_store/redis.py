@@ -12,10 +12,11 @@ from twisted.logger import Logger
 from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
 from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable
-from rasa_core_api.tracker_store import Tail, TrackerStore
+from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.checks import check_sender_id, conflict, unknown_cursor
 from rasa_core_api.tracker_store.redis_scripts import APPEND, DELETE, NAMES, READ, REPLACE, Script
 from rasa_core_api.tracker_store.texts import StoredEvents
+from rasa_core_api.tracker_store.turns import NO_NOTE, Opening, Tail, TurnNote
 
 log = Logger()
 
@@ -160,17 +161,37 @@ class RedisStore(TrackerStore):
             if not answer[2] or seq >= bounds[1] or (limit is not None and len(events) >= limit):
                 return Tail(*bounds, events)
 
-    async def append(self, sender_id: str, end: int, events: Sequence[Event]) -> int:
+    async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         check_sender_id(sender_id)
+        self._refuse(note)
         answer = await self._run(APPEND, sender_id, [sender_id, end, self._lifetime, *_texts(events)])
         if int(answer[0]) == 1:
             return int(answer[1])
         conflict(sender_id, end, int(answer[1]) if len(answer) > 1 else None)
 
-    async def replace(self, sender_id: str, events: Sequence[Event]) -> tuple[int, int]:
+    async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
         check_sender_id(sender_id)
+        self._refuse(note)
         answer = await self._run(REPLACE, sender_id, [sender_id, self._lifetime, *_texts(events)])
         return int(answer[0]), int(answer[1])
+
+    def _refuse(self, note: TurnNote) -> None:
+        if note is not NO_NOTE:
+            raise self._lacks("notes")
+
+    async def look(
+        self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
+    ) -> Opening:
+        return Opening(await self.read(sender_id, after, limit))
+
+    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+        raise self._lacks("claims")
+
+    async def renew(self, owner: str, seconds: float) -> None:
+        raise self._lacks("claims")
+
+    async def release(self, owner: str, sender_id: str | None = None) -> None:
+        raise self._lacks("claims")
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
         row = "0"

@@ -5,17 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
 from rasa_core_api.exceptions import RasaCoreError
-from rasa_core_api.tracker_store import Tail, TrackerStore
-from rasa_core_api.tracker_store.checks import check_sender_id, unknown_cursor
+from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.checks import check_sender_id, position_of, unknown_cursor
 from rasa_core_api.tracker_store.sqlite_file import connect, unavailable
-from rasa_core_api.tracker_store.sqlite_writer import Append, Delete, Replace, SqliteWriter, WriteJob
+from rasa_core_api.tracker_store.sqlite_turns import (
+    earlier_and_held,
+    read_feed,
+    read_idle,
+    read_reminders,
+    read_value,
+)
+from rasa_core_api.tracker_store.sqlite_writer import (
+    Append,
+    Claim,
+    Delete,
+    Forget,
+    Replace,
+    SqliteWriter,
+    TurnJob,
+    WriteJob,
+)
 from rasa_core_api.tracker_store.texts import StoredEvents, numbered_blocks
 from rasa_core_api.tracker_store.threads import Job, JobThread, Reactor
+from rasa_core_api.tracker_store.turns import NO_NOTE, Earlier, FeedEntry, Opening, Reminder, Tail, TurnNote
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -103,6 +121,16 @@ def _read(
     return start, end, first, texts
 
 
+def _look(
+    connection: Connection, sender_id: str, after: int, limit: int | None, key: str | None, owner: str, now: float
+) -> tuple[tuple[int, int, int, list[str]] | None, Earlier | None, float]:
+    """What `_read` gives, what the key left, and the seconds of another owner's claim."""
+    return (
+        _read(connection, sender_id, after, limit),
+        *earlier_and_held(connection, sender_id, key, owner, now),
+    )
+
+
 def _names(connection: Connection, after: str | None, limit: int | None, prefix: str) -> list[str]:
     """JSON lists of sender ids."""
     row = 0
@@ -134,11 +162,19 @@ class SqliteStore(TrackerStore):
 
     name = "sqlite"
 
-    def __init__(self, path: Path, reactor: Reactor, stored: StoredEvents, where: str = "tracker_store.path") -> None:
+    def __init__(
+        self,
+        path: Path,
+        reactor: Reactor,
+        stored: StoredEvents,
+        where: str = "tracker_store.path",
+        now: Callable[[], float] = time,
+    ) -> None:
         self._path = path
         self._stored = stored
+        self._now = now
         self._writer: JobThread[WriteJob] = JobThread(
-            reactor, "conversations-writer", SqliteWriter(path, where, self._foreign)
+            reactor, "conversations-writer", SqliteWriter(path, where, self._foreign, now)
         )
         self._reader: JobThread[_ReadJob] = JobThread(reactor, "conversations-reader", _Reader(path, where))
 
@@ -157,9 +193,15 @@ class SqliteStore(TrackerStore):
     def _foreign(self) -> None:
         self.shared = True  # from now on: there is another process, and kept trackers have to catch up
 
+    # --- logs ----------------------------------------------------------------------------------------
+
     async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
         check_sender_id(sender_id)
-        found = await self._reader.submit(_ReadJob(_read, sender_id, after, limit))
+        return await self._tail(await self._ask(_read, sender_id, after, limit), after, limit)
+
+    async def _tail(
+        self, found: tuple[int, int, int, list[str]] | None, after: int, limit: int | None
+    ) -> Tail | None:
         if found is None:
             return None
         start, end, first, texts = found
@@ -167,14 +209,19 @@ class SqliteStore(TrackerStore):
             return Tail(start, end, [])
         return Tail(start, end, await self._stored.decode(texts, max(after, start) - first, limit))
 
-    async def append(self, sender_id: str, end: int, events: Sequence[Event]) -> int:
+    async def _ask(self, function: Callable[..., Any], *arguments: object) -> Any:
+        return await self._reader.submit(_ReadJob(function, *arguments))
+
+    async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         check_sender_id(sender_id)
-        result: int = await self._writer.submit(Append(sender_id, end, len(events), numbered_blocks(end, events)))
+        job = Append(sender_id, end, len(events), numbered_blocks(end, events), note)
+        result: int = await self._writer.submit(job)
         return result
 
-    async def replace(self, sender_id: str, events: Sequence[Event]) -> tuple[int, int]:
+    async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
         check_sender_id(sender_id)
-        result: tuple[int, int] = await self._writer.submit(Replace(sender_id, len(events), numbered_blocks(0, events)))
+        job = Replace(sender_id, len(events), numbered_blocks(0, events), note)
+        result: tuple[int, int] = await self._writer.submit(job)
         return result
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
@@ -185,6 +232,67 @@ class SqliteStore(TrackerStore):
         check_sender_id(sender_id)
         result: bool = await self._writer.submit(Delete(sender_id))
         return result
+
+    async def idle(self, before: float, limit: int) -> list[str]:
+        found: list[str] = await self._ask(read_idle, before, limit)
+        return found
+
+    # --- turns ---------------------------------------------------------------------------------------
+
+    async def look(
+        self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
+    ) -> Opening:
+        check_sender_id(sender_id)
+        found, earlier, held = await self._ask(_look, sender_id, after, limit, key, owner, self._now())
+        return Opening(await self._tail(found, after, limit), earlier, held)
+
+    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+        check_sender_id(sender_id)
+        await self._writer.submit(Claim(sender_id, end, owner, key, seconds))
+
+    async def renew(self, owner: str, seconds: float) -> None:
+        await self._writer.submit(TurnJob(lambda turns: turns.renew(owner, seconds)))
+
+    async def release(self, owner: str, sender_id: str | None = None) -> None:
+        await self._writer.submit(TurnJob(lambda turns: turns.release(owner, sender_id)))
+
+    # --- reminders -----------------------------------------------------------------------------------
+
+    async def due(self, before: float, limit: int) -> list[Reminder]:
+        found: list[Reminder] = await self._ask(read_reminders, "due < ? ORDER BY due, seq LIMIT ?", (before, limit))
+        return found
+
+    async def reminders(self, sender_id: str) -> list[Reminder]:
+        found: list[Reminder] = await self._ask(read_reminders, "sender_id = ? ORDER BY due, seq", (sender_id,))
+        return found
+
+    async def forget(self, reminder: Reminder) -> bool:
+        found: bool = await self._writer.submit(Forget(lambda turns: turns.forget_reminder(reminder)))
+        return found
+
+    # --- the order of all appends ----------------------------------------------------------------------
+
+    async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
+        rows = await self._ask(read_feed, position_of(after), limit)
+        return [
+            FeedEntry(str(position), sender_id, seq, await self._stored.decode([text]))
+            for position, sender_id, seq, text in rows
+        ]
+
+    async def feed_end(self) -> str:
+        found = await self._ask(read_value, "SELECT seq FROM sqlite_sequence WHERE name = 'blocks'")
+        return str(found or 0)
+
+    async def cursor(self, name: str) -> str | None:
+        found = await self._ask(read_value, "SELECT position FROM cursors WHERE name = ?", (name,))
+        return None if found is None else str(found)
+
+    async def set_cursor(self, name: str, position: str) -> None:
+        await self._writer.submit(TurnJob(lambda turns: turns.set_cursor(name, position)))
+
+    async def hold(self, role: str, owner: str, seconds: float) -> bool:
+        found: bool = await self._writer.submit(TurnJob(lambda turns: turns.hold(role, owner, seconds)))
+        return found
 
     def status(self) -> dict[str, JSON]:
         return {"type": self.name, "shared": self.shared}

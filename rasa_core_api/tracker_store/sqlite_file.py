@@ -33,6 +33,51 @@ SCHEMA = (
         PRIMARY KEY (conversation, seq)
     ) WITHOUT ROWID;
     """,
+    # the position of a block is its place in the order of all appends; `until` is in seconds since the epoch
+    """
+    CREATE TABLE log (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        conversation INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        at REAL NOT NULL,
+        events TEXT NOT NULL
+    );
+    INSERT INTO log (conversation, seq, count, at, events)
+        SELECT conversation, seq, count, at, events FROM blocks ORDER BY conversation, seq;
+    DROP TABLE blocks;
+    ALTER TABLE log RENAME TO blocks;
+    CREATE UNIQUE INDEX blocks_of_conversation ON blocks (conversation, seq);
+    CREATE TABLE claims (
+        sender_id TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        key TEXT,
+        base INTEGER NOT NULL,
+        until REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE answers (
+        sender_id TEXT NOT NULL,
+        key TEXT NOT NULL,
+        base INTEGER NOT NULL,
+        end INTEGER NOT NULL,
+        done INTEGER NOT NULL,
+        answer TEXT NOT NULL,
+        until REAL NOT NULL,
+        PRIMARY KEY (sender_id, key)
+    );
+    CREATE INDEX answers_by_end ON answers (until);
+    CREATE TABLE reminders (
+        sender_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        due REAL NOT NULL,
+        seq INTEGER NOT NULL,
+        channel TEXT,
+        PRIMARY KEY (sender_id, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX reminders_by_time ON reminders (due);
+    CREATE TABLE cursors (name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE roles (name TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
+    """,
 )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import conflict
 from rasa_core_api.tracker_store.sqlite_file import connect, unavailable
+from rasa_core_api.tracker_store.sqlite_turns import TurnTables
 from rasa_core_api.tracker_store.texts import Block
 from rasa_core_api.tracker_store.threads import Job
+from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -29,6 +32,9 @@ class WriteJob(Job[Any]):
 
     __slots__ = ()
 
+    #: Whether its group is on the disk before anybody is told. What only lives as long as its processes need not be.
+    durable = True
+
     def apply(self, writer: SqliteWriter) -> Any:
         raise NotImplementedError
 
@@ -36,40 +42,48 @@ class WriteJob(Job[Any]):
 class Append(WriteJob):
     """Add blocks to the log that ends at `end`; the result is the new end."""
 
-    __slots__ = ("blocks", "count", "end", "sender_id")
+    __slots__ = ("blocks", "count", "end", "note", "sender_id")
 
-    def __init__(self, sender_id: str, end: int, count: int, blocks: list[Block]) -> None:
+    def __init__(self, sender_id: str, end: int, count: int, blocks: list[Block], note: TurnNote = NO_NOTE) -> None:
         super().__init__()
         self.sender_id = sender_id
         self.end = end
         self.count = count
         self.blocks = blocks
+        self.note = note
 
     def apply(self, writer: SqliteWriter) -> int:
+        note = self.note
+        writer.turns.check(self.sender_id, note.owner)
         place = writer.place_to_append(self.sender_id, self.end)
         writer.add_blocks(place, self.blocks)
+        writer.turns.leave(self.sender_id, note, note.base, self.end + self.count)
         return self.end + self.count
 
 
 class Replace(WriteJob):
     """Put another log in the place of the old one; the blocks count from 0. The result is its start and end."""
 
-    __slots__ = ("blocks", "count", "sender_id")
+    __slots__ = ("blocks", "count", "note", "sender_id")
 
-    def __init__(self, sender_id: str, count: int, blocks: list[Block]) -> None:
+    def __init__(self, sender_id: str, count: int, blocks: list[Block], note: TurnNote = NO_NOTE) -> None:
         super().__init__()
         self.sender_id = sender_id
         self.count = count
         self.blocks = blocks
+        self.note = note
 
     def apply(self, writer: SqliteWriter) -> tuple[int, int]:
+        writer.turns.check(self.sender_id, self.note.owner)
         place = writer.place(self.sender_id)
         if place is None:
             place = writer.create(self.sender_id)
         else:
             writer.clear(place)
+            writer.turns.clear_reminders(self.sender_id)
         start = place[1]
         writer.add_blocks(place, [(seq + start, *rest) for seq, *rest in self.blocks])  # type: ignore[misc]
+        writer.turns.leave(self.sender_id, self.note, start + self.note.base, start + self.count)
         return start, start + self.count
 
 
@@ -86,6 +100,49 @@ class Delete(WriteJob):
         return writer.delete(self.sender_id)
 
 
+class Claim(WriteJob):
+    """Claim the log that ends at `end`."""
+
+    __slots__ = ("end", "key", "owner", "seconds", "sender_id")
+    durable = False
+
+    def __init__(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+        super().__init__()
+        self.sender_id = sender_id
+        self.end = end
+        self.owner = owner
+        self.key = key
+        self.seconds = seconds
+
+    def apply(self, writer: SqliteWriter) -> None:
+        writer.turns.check(self.sender_id, self.owner)
+        place = writer.place(self.sender_id)
+        if (0 if place is None else place[1]) != self.end:
+            conflict(self.sender_id, self.end, None if place is None else place[1])
+        writer.turns.claim(self.sender_id, self.owner, self.key, self.end, self.seconds)
+
+
+class TurnJob(WriteJob):
+    """Does one thing with the tables beside the logs; what that is need not survive a power cut."""
+
+    __slots__ = ("work",)
+    durable = False
+
+    def __init__(self, work: Callable[[TurnTables], Any]) -> None:
+        super().__init__()
+        self.work = work
+
+    def apply(self, writer: SqliteWriter) -> Any:
+        return self.work(writer.turns)
+
+
+class Forget(TurnJob):
+    """Removes a reminder."""
+
+    __slots__ = ()
+    durable = True
+
+
 class SqliteWriter:
     """Works off groups of jobs. Lives in one thread.
 
@@ -93,19 +150,25 @@ class SqliteWriter:
     to a known conversation is one row of one table. `on_foreign` is called (in this thread) when somebody else wrote.
     """
 
-    def __init__(self, path: Path, where: str, on_foreign: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, where: str, on_foreign: Callable[[], None], now: Callable[[], float] = time
+    ) -> None:
         self._path = path
         self._where = where
+        self._now = now
         self._on_foreign = on_foreign
         self._places: dict[str, list[int]] = {}  # sender id: row and end
         self._next_row = 0
         self._version = -1
         self._new: list[tuple[int, str, int]] = []
         self._rows: list[tuple[int, int, int, float, str]] = []
+        self._durable = True
         self.connection: Connection
+        self.turns: TurnTables
 
     def open(self) -> None:
         self.connection = connect(self._path, self._where)
+        self.turns = TurnTables(self.connection, self._now)
         self._version = self.connection.execute("PRAGMA data_version").fetchone()[0]
         self._forget()
 
@@ -133,6 +196,10 @@ class SqliteWriter:
 
     def _commit(self, jobs: Sequence[WriteJob]) -> None:
         execute = self.connection.execute
+        durable = any(job.durable for job in jobs)
+        if durable is not self._durable:  # NORMAL leaves the log to a later sync; the file is whole all the same
+            execute("PRAGMA synchronous=" + ("FULL" if durable else "NORMAL"))
+            self._durable = durable
         execute("BEGIN IMMEDIATE")
         version = execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
@@ -157,6 +224,7 @@ class SqliteWriter:
 
     def _forget(self) -> None:
         self._places.clear()
+        self.turns.forget()
         row = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'conversations'").fetchone()
         self._next_row = (row[0] if row else 0) + 1
 
@@ -219,6 +287,7 @@ class SqliteWriter:
         if place is None:
             return False
         self.flush()
+        self.turns.clear(sender_id)
         del self._places[sender_id]
         self.connection.execute("DELETE FROM blocks WHERE conversation = ?", (place[0],))
         self.connection.execute("DELETE FROM conversations WHERE id = ?", (place[0],))
@@ -228,6 +297,12 @@ class SqliteWriter:
         """Write the rows that were collected."""
         self._insert("INSERT INTO conversations (id, sender_id, start) VALUES ", 3, self._new)
         self._insert("INSERT INTO blocks (conversation, seq, count, at, events) VALUES ", 5, self._rows)
+        answers = self.turns.answers
+        if answers:
+            self.turns.sweep(len(answers))
+            self._insert(
+                "INSERT OR REPLACE INTO answers (sender_id, key, base, end, done, answer, until) VALUES ", 7, answers
+            )
 
     def _insert(self, statement: str, width: int, rows: list[Any]) -> None:
         begin = 0

@@ -81,11 +81,24 @@ def servers() -> Iterator[Servers]:
     running.stop()
 
 
+@pytest.fixture
+def make_store(servers: Servers, tmp_path: Path) -> Iterator[Callable[[str], TrackerStore]]:
+    """Makes an open and empty store of a kind."""
+    opened: list[TrackerStore] = []
+
+    def make(kind: str) -> TrackerStore:
+        made = servers.make(kind, tmp_path)
+        wait(made.open())
+        opened.append(made)
+        servers.erase(made)
+        return made
+
+    yield make
+    for made in opened:
+        wait(made.close())
+
+
 @pytest.fixture(params=KINDS)
-def store(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[TrackerStore]:
-    """An open and empty store."""
-    made = servers.make(request.param, tmp_path)
-    wait(made.open())
-    servers.erase(made)
-    yield made
-    wait(made.close())
+def store(request: pytest.FixtureRequest, make_store: Callable[[str], TrackerStore]) -> TrackerStore:
+    """An open and empty store, of each kind."""
+    return make_store(request.param)

@@ -1,0 +1,196 @@
+"""What a SQLite file keeps beside the logs: claims, answers, reminders, cursors and roles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rasa_core_api.exceptions import ConversationHeld
+from rasa_core_api.tracker_store.checks import position_of
+from rasa_core_api.tracker_store.turns import NO_NOTE, Earlier, Reminder, TurnNote
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+#: Answers that are written between two looks for those that ran out, and how many of these go at once.
+_SWEEP_EVERY = 256
+_SWEEP = 1_000
+
+
+class TurnTables:
+    """The tables as the one writer sees them. `now` gives seconds since the epoch.
+
+    Claims are remembered as long as nobody else writes; answers are collected until `flush`.
+    """
+
+    def __init__(self, connection: Connection, now: Callable[[], float]) -> None:
+        self._connection = connection
+        self._now = now
+        self._claims: dict[str, tuple[str, float]] | None = None  # sender id: owner, end
+        self.answers: list[tuple[str, str, int, int, bool, str, float]] = []
+        self._written = 0
+
+    def forget(self) -> None:
+        """Somebody else wrote, or what was done is undone."""
+        self._claims = None
+        self.answers.clear()
+
+    # --- claims --------------------------------------------------------------------------------------
+
+    def _known(self) -> dict[str, tuple[str, float]]:
+        claims = self._claims
+        if claims is None:
+            rows = self._connection.execute("SELECT sender_id, owner, until FROM claims")
+            claims = self._claims = {sender_id: (owner, until) for sender_id, owner, until in rows}
+        return claims
+
+    def check(self, sender_id: str, owner: str) -> None:
+        """Raise `ConversationHeld` where another owner's claim lasts."""
+        found = self._known().get(sender_id)
+        if found is not None and found[0] != owner:
+            left = found[1] - self._now()
+            if left > 0:
+                raise ConversationHeld(sender_id, left)
+
+    def claim(self, sender_id: str, owner: str, key: str | None, base: int, seconds: float) -> None:
+        until = self._now() + seconds
+        self._connection.execute(
+            "INSERT OR REPLACE INTO claims (sender_id, owner, key, base, until) VALUES (?, ?, ?, ?, ?)",
+            (sender_id, owner, key, base, until),
+        )
+        self._known()[sender_id] = owner, until
+
+    def renew(self, owner: str, seconds: float) -> None:
+        self._connection.execute("UPDATE claims SET until = ? WHERE owner = ?", (self._now() + seconds, owner))
+        self._claims = None
+
+    def release(self, owner: str, sender_id: str | None) -> None:
+        if sender_id is None:
+            self._connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+            self._claims = None
+        elif self._known().get(sender_id, ("", 0.0))[0] == owner:
+            self.end_claim(sender_id)
+
+    def end_claim(self, sender_id: str) -> None:
+        """Remove whatever claim there is."""
+        if self._known().pop(sender_id, None) is not None:
+            self._connection.execute("DELETE FROM claims WHERE sender_id = ?", (sender_id,))
+
+    # --- notes ---------------------------------------------------------------------------------------
+
+    def leave(self, sender_id: str, note: TurnNote, base: int, end: int) -> None:
+        """Do what a note says; the turn's events are those from `base` to below `end`."""
+        if note.done:
+            self.end_claim(sender_id)
+        if note is NO_NOTE:
+            return
+        if note.key is not None:
+            self.answers.append(
+                (sender_id, note.key, base, end, note.done, note.answer, self._now() + note.keep)
+            )
+        for reminder in note.reminders:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO reminders (sender_id, name, due, seq, channel) VALUES (?, ?, ?, ?, ?)",
+                (sender_id, reminder.name, reminder.due, reminder.seq, reminder.channel),
+            )
+        if note.fired is not None:
+            self.forget_reminder(note.fired)
+
+    def forget_reminder(self, reminder: Reminder) -> bool:
+        found = self._connection.execute(
+            "DELETE FROM reminders WHERE sender_id = ? AND name = ? AND seq = ?",
+            (reminder.sender_id, reminder.name, reminder.seq),
+        )
+        return found.rowcount > 0
+
+    def clear_reminders(self, sender_id: str) -> None:
+        self._connection.execute("DELETE FROM reminders WHERE sender_id = ?", (sender_id,))
+
+    def clear(self, sender_id: str) -> None:
+        """Remove all that is kept of a conversation."""
+        self.end_claim(sender_id)
+        self.clear_reminders(sender_id)
+        self._connection.execute("DELETE FROM answers WHERE sender_id = ?", (sender_id,))
+
+    def sweep(self, written: int) -> None:
+        """Now and then remove answers that ran out."""
+        self._written += written
+        if self._written < _SWEEP_EVERY:
+            return
+        self._written = 0
+        self._connection.execute(
+            "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers WHERE until < ? ORDER BY until LIMIT ?)",
+            (self._now(), _SWEEP),
+        )
+
+    # --- cursors and roles ---------------------------------------------------------------------------
+
+    def set_cursor(self, name: str, position: str) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO cursors (name, position) VALUES (?, ?)", (name, position_of(position))
+        )
+
+    def hold(self, role: str, owner: str, seconds: float) -> bool:
+        now = self._now()
+        found = self._connection.execute("SELECT owner, until FROM roles WHERE name = ?", (role,)).fetchone()
+        if found is not None and found[0] != owner and found[1] > now:
+            return False
+        self._connection.execute(
+            "INSERT OR REPLACE INTO roles (name, owner, until) VALUES (?, ?, ?)", (role, owner, now + seconds)
+        )
+        return True
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def earlier_and_held(
+    connection: Connection, sender_id: str, key: str | None, owner: str, now: float
+) -> tuple[Earlier | None, float]:
+    """What a key left, and how many seconds another owner's claim lasts."""
+    earlier = None
+    if key is not None:
+        row = connection.execute(
+            "SELECT base, end, answer, done FROM answers WHERE sender_id = ? AND key = ? AND until > ?",
+            (sender_id, key, now),
+        ).fetchone()
+        if row is not None:
+            earlier = Earlier(row[0], row[1], row[2], bool(row[3]))
+    row = connection.execute(
+        "SELECT until FROM claims WHERE sender_id = ? AND owner <> ?", (sender_id, owner)
+    ).fetchone()
+    return earlier, 0.0 if row is None else max(0.0, row[0] - now)
+
+
+def read_reminders(connection: Connection, condition: str, values: tuple[Any, ...]) -> list[Reminder]:
+    """Reminders that meet a condition, the earliest first."""
+    rows = connection.execute(
+        f"SELECT sender_id, name, due, seq, channel FROM reminders WHERE {condition}", values
+    ).fetchall()
+    return [Reminder(*row) for row in rows]
+
+
+def read_feed(connection: Connection, after: int, limit: int) -> list[tuple[int, str, int, str]]:
+    """Position, sender id, number of the first event and the events' text of each block."""
+    return connection.execute(
+        "SELECT position, sender_id, seq, events FROM blocks JOIN conversations ON id = conversation"
+        " WHERE position > ? ORDER BY position LIMIT ?",
+        (after, limit),
+    ).fetchall()
+
+
+def read_value(connection: Connection, statement: str, values: tuple[Any, ...] = ()) -> Any:
+    """The one value that a statement finds, or None."""
+    row = connection.execute(statement, values).fetchone()
+    return None if row is None else row[0]
+
+
+def read_idle(connection: Connection, before: float, limit: int) -> list[str]:
+    """Conversations without a block from `before` or later."""
+    rows = connection.execute(
+        "SELECT sender_id FROM conversations WHERE coalesce((SELECT at FROM blocks WHERE conversation = id"
+        " ORDER BY seq DESC LIMIT 1), 0) < ? LIMIT ?",
+        (before, limit),
+    )
+    return [sender_id for (sender_id,) in rows]
+
