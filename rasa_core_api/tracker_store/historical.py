@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from rasa_core_api.constants import JSON
@@ -188,14 +187,11 @@ class HistoricalRedis:
     async def open(self) -> None:
         """Connect. Raises `StoreUnavailable`, and `InvalidConfiguration` without txredisapi."""
         try:
-            import txredisapi
+            from rasa_core_api.tracker_store import redis_pool
         except ImportError as error:
             raise InvalidConfiguration("reading Redis needs txredisapi; install rasa_core_api[redis]") from error
-        self._errors = (txredisapi.RedisError, OSError, TimeoutError)
-        host, port, db, password = self._address
-        self._connection = txredisapi.lazyConnectionPool(
-            host, port, db, poolsize=1, password=password, charset=None, convertNumbers=False
-        )
+        self._errors = redis_pool.ERRORS
+        self._connection = redis_pool.connect(*self._address, 1, charset=None, convertNumbers=False)
         try:
             await self._do("PING")
         except StoreUnavailable:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -60,19 +59,19 @@ class RedisStore(TrackerStore):
 
     async def open(self) -> None:
         try:
-            import txredisapi
+            from rasa_core_api.tracker_store import redis_pool
         except ImportError as error:
             raise InvalidConfiguration(
                 "tracker_store.type: the store 'redis' needs txredisapi; install rasa_core_api[redis]"
             ) from error
-        self._errors = (txredisapi.RedisError, OSError, TimeoutError)
-        self._missing = txredisapi.ScriptDoesNotExist
-        self._connection = txredisapi.lazyConnectionPool(
+        self._errors = redis_pool.ERRORS
+        self._missing = redis_pool.UNKNOWN_SCRIPT
+        self._connection = redis_pool.connect(
             self._host,
             self._port,
             self._db,
-            poolsize=_POOL,
-            password=self._password,
+            self._password,
+            _POOL,
             connectTimeout=TIME_LIMIT,
             replyTimeout=TIME_LIMIT,
             convertNumbers=False,

@@ -1,0 +1,57 @@
+"""Connections to Redis that come back, whatever happened to them; importing this needs txredisapi."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import txredisapi
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.logger import Logger
+
+log = Logger()
+
+#: What a script raises that the server does not know.
+UNKNOWN_SCRIPT = txredisapi.ScriptDoesNotExist
+#: What a command may raise.
+ERRORS = (txredisapi.RedisError, OSError, TimeoutError)
+
+#: Seconds until a lost connection is tried again; each further wait is longer, up to 10.
+_FIRST_RETRY = 0.1
+
+
+class Connection(txredisapi.RedisProtocol):  # type: ignore[misc]
+    """Logs in and chooses its database itself.
+
+    Where that fails - the server goes away, or is still reading its file - the library's own connection ends the
+    attempts of the whole pool for good, and leaves a failed Deferred that nobody looks at. Here the connection is
+    closed, and tried again like any lost one.
+    """
+
+    password: str | None
+    dbid: int | None
+
+    def connectionMade(self) -> None:
+        Deferred.fromCoroutine(self._prepare())
+
+    async def _prepare(self) -> None:
+        first = [] if self.password is None else [("AUTH", self.password)]
+        try:
+            for command in [*first, ("SELECT", self.dbid)]:
+                answer = await self.execute_command(*command)
+                if isinstance(answer, txredisapi.ResponseError):
+                    raise answer
+        except ERRORS as error:
+            log.warn("redis at {address} does not let us in: {error}", address=self.factory.uuid, error=str(error))
+            self.transport.loseConnection()
+            return
+        self.password = self.dbid = None
+        super().connectionMade()
+
+
+def connect(host: str, port: int, db: int, password: str | None, size: int, **options: Any) -> Any:
+    """Start `size` connections; a command of the answer waits for the first. End them with `disconnect()`."""
+    pool = txredisapi.lazyConnectionPool(host, port, db, poolsize=size, password=password, **options)
+    factory = pool._factory  # the reactor did not run yet, so there is no connection made of the defaults
+    factory.protocol = Connection
+    factory.initialDelay = _FIRST_RETRY
+    return pool
