@@ -111,6 +111,8 @@ class Agent:
     line_limit: int | None = None
     installer: Installer | None = None
     slices: Slices = field(default=Factory(lambda self: Slices(self.clock), takes_self=True))
+    #: Called with the sender id after each append and replacement that this agent stored; they must not block.
+    after_commit: list[Callable[[str], None]] = field(factory=list)
     _model: Model | None = field(default=None, init=False)
     _router: Callable[[str], Model | None] | None = field(default=None, init=False)
     _observer: Observer | None = field(default=None, init=False)
@@ -138,6 +140,7 @@ class Agent:
             self._reminders.schedule,
             self.failure_template,
             self._empty_fingerprint,
+            self.stored,
         )
 
     # --- the model -----------------------------------------------------------------------------------
@@ -296,6 +299,14 @@ class Agent:
         await self._store_new(tracker, stored)
         return tracker
 
+    def stored(self, sender_id: str) -> None:
+        """Tell those who follow the logs; what goes wrong there is not the turn's business."""
+        for tell in self.after_commit:
+            try:
+                tell(sender_id)
+            except Exception:
+                log.failure("somebody who was told of a stored turn failed")
+
     async def _store_new(self, tracker: Tracker, stored: int) -> None:
         if tracker.end > stored:
             try:
@@ -303,6 +314,7 @@ class Agent:
             except BaseException:
                 self._trackers.drop(tracker.sender_id)
                 raise
+            self.stored(tracker.sender_id)
             self._trackers.keep(tracker)
 
     async def append(
@@ -345,6 +357,7 @@ class Agent:
         async with self._lines.of(sender_id):
             await self.slices.breathe()
             start, _ = await self.store.replace(sender_id, events)
+            self.stored(sender_id)
             self._trackers.drop(sender_id)
             tracker = Tracker(sender_id, domain, start)
             await replay(tracker, events, self.slices)

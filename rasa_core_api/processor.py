@@ -133,6 +133,7 @@ class Processor:
     schedule: Callable[[str, ReminderScheduled, object], None]
     failure_template: str | None = None
     run: str = ""  # id of this run of the server
+    stored: Callable[[str], None] = lambda _: None  # told the sender id of each turn, once it is in the store
     _regex: dict[str, RegexInterpreter] = field(factory=dict, init=False)
 
     # --- turns ---------------------------------------------------------------------------------------
@@ -148,6 +149,7 @@ class Processor:
         tracker = turn.tracker
         if tracker.end > turn.stored:
             turn.stored = await self.store.append(tracker.sender_id, turn.stored, tracker.events_since(turn.stored))
+            self.stored(tracker.sender_id)
             self.trackers.keep(tracker)
         if turn.reminders:
             reminders, turn.reminders = turn.reminders, []

@@ -20,6 +20,7 @@ from rasa_core_api.exceptions import (
 from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.messages import UserMessage
 from rasa_core_api.trackers import EventVerbosity
+from tests.conftest import LoggedFailures
 from tests.fakes import Bot, FakeHTTP
 from tests.samples import domain
 
@@ -99,6 +100,23 @@ def test_replacing(bot: Bot) -> None:
     with pytest.raises(UnknownEvent):
         bot.wait(bot.agent.replace("u", [{"event": "x"}]))
     assert bot.log() == []
+
+
+def test_telling_of_what_was_stored(bot: Bot, logged: LoggedFailures) -> None:
+    """Whoever follows the logs hears of each append and replacement, and cannot make one fail."""
+    told: list[str] = []
+
+    def fail(sender_id: str) -> None:
+        raise ZeroDivisionError
+
+    bot.agent.after_commit += [fail, told.append]
+    bot.say("/greet")
+    bot.wait(bot.agent.replace("v", []))
+    bot.wait(bot.agent.append("w", [{"event": "slot", "name": "city"}], single=True))
+    assert told == ["u", "v", "w"]
+    assert logged.take() == [ZeroDivisionError] * 3
+    bot.wait(bot.agent.predict_events([{"event": "slot", "name": "city"}]))
+    assert told == ["u", "v", "w"]
 
 
 def test_executing(bot: Bot) -> None:
