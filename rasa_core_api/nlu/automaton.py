@@ -3,7 +3,8 @@
 The standard engine backtracks: `(a+)+$` on forty letters takes longer than anybody waits. This one follows all
 possibilities side by side (Thompson's construction, with the threads kept in order of preference so that the
 match is the one Python's engine reports) and remembers the steps it has already worked out (a lazily built
-automaton). Each character of the text costs at most the size of the program, whatever the expression.
+automaton). Each character of the text costs at most the size of the program, whatever the expression, and what new
+steps cost in one text is bounded besides.
 
 Look-around is understood where it tests a single character, which covers `(?<!\\d)` and its like. What cannot be
 expressed (references to groups, longer look-around, atomic and possessive groups, programs beyond `MAX_PROGRAM`)
@@ -20,9 +21,10 @@ from typing import Any
 
 from attrs import Factory, define
 
-MAX_PROGRAM = 600  # nodes of one program
-MAX_LOOKED_AT = 20_000  # characters, for all matches in one text
+MAX_PROGRAM = 20_000  # nodes of one program
+MAX_LOOKED_AT = 4  # characters for each of a text, for all matches in it
 MAX_MOVES = 20_000  # remembered steps of one program; all are dropped when there are more
+MAX_WORK = 100_000  # nodes that are visited to work out new steps, for one text: about 20 milliseconds
 
 #: The parser of the standard library: a tree of (operation, argument) pairs.
 parser: Any = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
@@ -117,20 +119,27 @@ class Automaton:
         self._start = self._compile(tree, self._add(_Node("match")), flags)
         self._states: dict[tuple[tuple[int, ...], tuple[bool, ...], bool], _State] = {}
         self._moves = 0
+        self._work = 0
 
     def search(self, text: str, position: int = 0) -> tuple[int, int] | None:
-        """Where `re.search` finds the first match at or after `position`, as (start, end)."""
+        """Where `re.search` finds the first match at or after `position`, as (start, end).
+
+        Nothing is found behind the place where `MAX_WORK` is used up, which takes a large expression and a text made
+        for it.
+        """
+        self._work = 0
         return self._search(text, position)[0]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """All matches without overlap, those that `MAX_LOOKED_AT` characters suffice to find.
+        """All matches without overlap, as far as `MAX_LOOKED_AT` allows.
 
         Each search may have to look at the rest of the text, so all of them together could take quadratic time. After
-        an empty match the next is looked for one character on.
+        an empty match the next is looked for one character on. `MAX_WORK` holds for all of them.
         """
+        self._work = 0
         found = []
         position = looked_at = 0
-        while position <= len(text) and looked_at <= MAX_LOOKED_AT:
+        while position <= len(text) and looked_at <= MAX_LOOKED_AT * len(text):
             span, stopped = self._search(text, position)
             if span is None:
                 break
@@ -156,6 +165,8 @@ class Automaton:
                     symbol = _LAST_NEWLINE
             move = state.moves.get(symbol)
             if move is None:
+                if self._work > MAX_WORK:
+                    return None, last + 1
                 move = self._step(state, symbol)
             following, origins, matched = move
             starts.append(place)
@@ -305,6 +316,7 @@ class Automaton:
                     stack.extend(reversed(node.targets))
             if matched >= 0:
                 break
+        self._work += len(seen) + len(entries)
         if self._moves >= MAX_MOVES:
             self._states.clear()
             self._moves = 0

@@ -55,7 +55,8 @@ class EmbeddingIntents:
     """`intent_classifier_tensorflow_embedding`: ranks all intents.
 
     The similarity is `cosine`, where negative values count as 0, or `inner`, a softmax over inner products. `of_0_12`
-    does as rasa_nlu 0.12 did: negative cosines are kept, and a text without any known feature is ranked as well.
+    does as rasa_nlu 0.12 did: negative cosines are kept, inner products are the confidences themselves, and a text
+    without any known feature is ranked as well.
     """
 
     name = "intent_classifier_tensorflow_embedding"
@@ -92,7 +93,7 @@ class EmbeddingIntents:
             set_ranking(message, [])
             return
         similarities = self.similarities(counts)
-        order = similarities.argsort()[::-1][:RANKING_LENGTH]
+        order = similarities.argsort(kind="stable")[::-1][:RANKING_LENGTH]  # the original's order of equal ones
         values = similarities[order]
         if self.similarity == COSINE and not self.of_0_12:
             values = np.maximum(values, 0.0)
@@ -112,7 +113,7 @@ class EmbeddingIntents:
         similarities: Array = point @ self._points
         if self.similarity == COSINE:
             similarities /= np.sqrt(max(float(point @ point), SMALLEST_SQUARE))
-        else:
+        elif not self.of_0_12:
             similarities = np.exp(similarities - similarities.max())
             similarities /= similarities.sum()
         return similarities

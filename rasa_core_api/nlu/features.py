@@ -70,8 +70,12 @@ class RegexFeatures:
                 first = pattern.search(text)
                 spans = [] if first is None else [first]
             marked = False
+            next_span = 0
             for token, known in zip(message.tokens, flags, strict=True):
-                known[name] = any(token.offset < end and token.end > start for start, end in spans)
+                # spans and tokens both go forward and do not overlap each other
+                while next_span < len(spans) and spans[next_span][1] <= token.offset:
+                    next_span += 1
+                known[name] = next_span < len(spans) and spans[next_span][0] < token.end
                 marked = marked or known[name]
             if marked if self.every_match else spans:
                 message.counts[column] = 1.0

@@ -23,7 +23,6 @@ import numpy as np
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.nlu.message import RANKING_LENGTH, Message, set_ranking
-from rasa_core_api.nlu.tokenizers import MAX_TOKENS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 #: Temperatures times this put as many right answers above 0.8 as the original's cosine does (measured on two bots).
 LEGACY_FACTOR = 0.7
+MAX_WORDS = 1000  # pieces between blanks of one text; the rest is not looked at
 SIZES = range(2, 6)  # characters of a piece
 MAX_CHUNKS = 20_000  # remembered, and as many pairs; all are dropped when there are more
 MAX_BYTES = 16 << 20  # of the vectors that are remembered
@@ -45,7 +45,7 @@ _ANYTHING = re.compile(r"[^\s.,!?]")
 
 def chunks_of(text: str) -> list[str]:
     """The pieces between blanks, in lower case and with each run of digits as one `0`."""
-    return _DIGITS.sub("0", text.lower()).split(None, MAX_TOKENS)[:MAX_TOKENS]
+    return _DIGITS.sub("0", text.lower()).split(None, MAX_WORDS)[:MAX_WORDS]
 
 
 def words_of(chunk: str) -> list[str]:
@@ -111,7 +111,7 @@ class LinearIntents:
         self._squares: list[float] = (idf.astype(np.float64) ** 2).tolist()
         self._word_numbers = {word: number for number, word in enumerate(self.words)}
         self._character_numbers = {piece: number for number, piece in enumerate(self.characters, len(self.words))}
-        self._most = max(4 * MAX_TOKENS, min(3 * MAX_CHUNKS, MAX_BYTES // (8 * max(1, len(self.intents)))))
+        self._most = max(4 * MAX_WORDS, min(3 * MAX_CHUNKS, MAX_BYTES // (8 * max(1, len(self.intents)))))
         self._forget()
 
     def process(self, message: Message) -> None:

@@ -13,7 +13,7 @@ from rasa_core_api.nlu.message import Component, Message, NetworkComponent, as_p
 if TYPE_CHECKING:
     from rasa_core_api.nlu.data import TrainingData
 
-MAX_TEXT = 10_000  # characters that are looked at; the result holds the whole text all the same
+MAX_TEXT = 12_000  # characters that are looked at; the result holds the whole text all the same
 
 
 class NotConnected:

@@ -30,10 +30,11 @@ from typing import Any, Protocol
 from rasa_core_api.exceptions import InvalidTrainingData
 from rasa_core_api.nlu.automaton import Automaton, NotRegular, char_source, parser
 
-MAX_SEARCHED = 2000  # characters of a text
+MAX_SEARCHED = 12_000  # characters of a text: all that a model looks at
 MAX_PATTERN = 20_000  # characters of an expression
-STEPS = 100_000  # of the backtracking engine in one search: about a millisecond
+STEPS = 200_000  # of the backtracking engine in one search: about two milliseconds
 IRREGULAR_STEPS = 5_000_000  # the same where there is no other engine
+MAX_TOKENIZED = 6 * MAX_SEARCHED  # characters of a text to find words in: a digit may have become `__NUMBER__`
 LEAST_LENGTH = 64  # an expression that cannot be searched in this many characters is of no use
 
 _ENDLESS = 10**15
@@ -77,6 +78,7 @@ class RegexPattern:
             raise _refused(name, f"it has {len(pattern)} characters, more than {MAX_PATTERN}")
         self._compiled, tree = _parse(name, pattern)
         self._limit = _longest(tree, STEPS)
+        self._match_limit = _longest(tree, STEPS, searching=False) if self._compiled.groups else 0
         self._automaton: Automaton | None = None
         if self._limit < MAX_SEARCHED:
             try:
@@ -107,10 +109,19 @@ class RegexPattern:
 
     def findall(self, text: str) -> list[str]:
         """The texts of all matches (of the group, if there is one) within the bounds."""
-        if len(text) <= self._limit or self._automaton is None or self._compiled.groups:
-            found = self._compiled.findall(text[: max(self._limit, LEAST_LENGTH)])
+        if len(text) <= self._limit or self._automaton is None:
+            found = self._compiled.findall(text[: self._limit])
             return [item if isinstance(item, str) else item[0] for item in found]
-        return [text[start:end] for start, end in self._automaton.spans(text[:MAX_SEARCHED])]
+        spans = self._automaton.spans(text[:MAX_TOKENIZED])
+        if self._compiled.groups:
+            return [self._group(text, start, end) for start, end in spans if end - start + 2 <= self._match_limit]
+        return [text[start:end] for start, end in spans]
+
+    def _group(self, text: str, start: int, end: int) -> str:
+        """The text of the group in a match that the automaton found; the characters beside it may be looked at."""
+        beside = text[max(start - 1, 0) : end + 1]
+        match = self._compiled.match(beside, min(start, 1))
+        return match.group(1) or "" if match else ""
 
 
 class LookupPattern:
@@ -191,13 +202,13 @@ def _parse(name: str, pattern: str) -> tuple[re.Pattern[str], Any]:
         raise _refused(name, "it is nested too deeply or too large") from None
 
 
-def _longest(tree: Any, steps: int) -> int:
-    """The longest text, up to `MAX_SEARCHED`, in which a search takes at most so many steps."""
+def _longest(tree: Any, steps: int, searching: bool = True) -> int:
+    """The longest text, up to `MAX_SEARCHED`, in which a search (or a match at one place) takes so many steps."""
     low, high = 0, MAX_SEARCHED
     while low < high:
         middle = (low + high + 1) // 2
         cost, ends = _bound(tree, middle)
-        if (middle + 1) * (cost + ends) <= steps:
+        if (middle + 1 if searching else 1) * (cost + ends) <= steps:
             low = middle
         else:
             high = middle - 1

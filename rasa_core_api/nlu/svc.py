@@ -90,7 +90,7 @@ class SvcIntents:
     def process(self, message: Message) -> None:
         """Set intent and ranking."""
         probabilities = self.probabilities(message.counts)
-        order = probabilities.argsort()[::-1][:RANKING_LENGTH]
+        order = probabilities.argsort(kind="stable")[::-1][:RANKING_LENGTH]
         names = self.intents
         set_ranking(message, [(names[number], float(probabilities[number])) for number in order])
 

@@ -6,7 +6,7 @@ import re
 
 from rasa_core_api.nlu.message import Message, Token
 
-MAX_TOKENS = 1000  # words of one text that reach features and entities; the rest is not looked at
+MAX_TOKENS = 6000  # words of one text that are looked at: as many as the longest text that models look at can have
 
 # The look-behind keeps long runs of marks linear: only the first mark of a run is tried.
 _PUNCTUATION = re.compile(r"(?<![.,!?])[.,!?]+(?:\s|$)")

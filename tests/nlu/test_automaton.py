@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import re
 import time
 
@@ -68,6 +69,23 @@ def test_expressions_that_explode(pattern: str) -> None:
     assert time.process_time() - start < 1.0
 
 
+def test_work_is_bounded() -> None:
+    """A large program on a text that leads it to ever new states is given up, and works for the next text."""
+    automaton = build(r"(?:a|b)*a(?:a|b){200}c")
+    text = "".join(random.Random(1).choices("ab", k=12_000))
+    start = time.process_time()
+    assert automaton.search(text + "c") is None
+    assert time.process_time() - start < 0.5
+    assert automaton.search("a" + "b" * 200 + "c") == (0, 202)
+
+
+def test_large_expressions() -> None:
+    """Counted repetitions make large programs; what people write about mail addresses is not too large."""
+    mail = build(r"[\w.%+-]{1,64}@(?:[a-z0-9-]{1,63}\.){1,125}[a-z]{2,63}")
+    assert mail.search("write to jo.doe@mail.example.com, please") == (9, 32)
+    assert mail.search("a" * 3000) is None
+
+
 def test_steps_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory of steps is bounded, and forgetting changes no answer."""
     monkeypatch.setattr("rasa_core_api.nlu.automaton.MAX_MOVES", 10)
@@ -76,7 +94,7 @@ def test_steps_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(len(state.moves) for state in automaton._states.values()) <= 10
 
 
-@pytest.mark.parametrize("pattern", [r"(a)\1", "(?=ab)a", "(?<!ab)c", "a{700}", "(a)?(?(1)b|c)"])
+@pytest.mark.parametrize("pattern", [r"(a)\1", "(?=ab)a", "(?<!ab)c", "a{30000}", "(a)?(?(1)b|c)"])
 def test_what_it_cannot_do(pattern: str) -> None:
     """Expressions beyond it are refused when they are compiled."""
     with pytest.raises(NotRegular):

@@ -57,6 +57,24 @@ def test_forward_pass(similarity: str, text: list[int], intent: list[int]) -> No
     np.testing.assert_allclose(found, dense(weights, counts, similarity), atol=1e-6)
 
 
+def test_inner_products_of_0_12() -> None:
+    """In rasa_nlu 0.12 inner products were confidences as they are."""
+    weights, counts = network([30, 5], [13, 5]), {3: 1.0, 7: 2.0}
+    found = EmbeddingIntents(weights, NAMES, INNER, of_0_12=True).similarities(counts)
+    assert found.max() > 1 and found.min() < 0
+    shares = np.exp(found - found.max()) / np.exp(found - found.max()).sum()
+    np.testing.assert_allclose(shares, dense(weights, counts, INNER), atol=1e-5)
+
+
+def test_equal_intents() -> None:
+    """Of intents that are equally likely the later in the model's order comes first, as in the original."""
+    weights = EmbeddingWeights((), Layer(np.ones((1, 1), "f4"), np.zeros(1, "f4")), (),
+                               Layer(np.ones((3, 1), "f4"), np.zeros(1, "f4")), np.eye(3, dtype="f4"))  # fmt: skip
+    message = Message("x", counts={0: 1.0}, width=1)
+    EmbeddingIntents(weights, ["a", "b", "c"]).process(message)
+    assert [item["name"] for item in message.intent_ranking or ()] == ["c", "b", "a"]
+
+
 def test_ranking() -> None:
     """The ten most similar intents, best first; negative similarities are shown as 0 in their true order."""
     weights = network([30, 8, 5], [13, 5])

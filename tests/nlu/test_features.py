@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -58,6 +59,11 @@ def test_words(text: str, expected: list[str]) -> None:
         ({"stop_words": "english"}, "what is the weather", ["weather"]),
         ({"stop_words": ["weather"]}, "the weather", ["the"]),
         ({"min_ngram": 1, "max_ngram": 2}, "go to it", ["go", "to", "it", "go to", "to it"]),
+        (
+            {"min_ngram": 2, "stop_words": "english", "max_ngram": 2},
+            "rio de janeiro like this",
+            ["rio janeiro", "janeiro like"],
+        ),
         ({"min_ngram": 2, "max_ngram": 3, "stop_words": ["to"]}, "go to it now", ["go it", "it now", "go it now"]),
         ({"analyzer": "char", "min_ngram": 2, "max_ngram": 3}, "Ab 1", ["ab", "b ", " 1", "ab ", "b 1"]),
         ({"analyzer": "char_wb", "min_ngram": 2, "max_ngram": 4}, "a b", [" a", "a ", " a ", " b", "b ", " b "]),
@@ -68,6 +74,14 @@ def test_words(text: str, expected: list[str]) -> None:
 def test_settings(settings: dict[str, Any], text: str, expected: list[str]) -> None:
     """Every setting changes the features as documented."""
     assert CountVectors(settings, {}).features(message(text)) == expected
+
+
+@pytest.mark.parametrize("pattern", [r"(?u)\b\w\w+\b", r"(?u)[^\s]+", r"(?u)\b(\w)\w*\b", r"\w+"])
+def test_long_texts_are_counted_whole(pattern: str) -> None:
+    """Ten thousand characters are counted to the last word, also where numbers make them longer."""
+    vectors = CountVectors({"token_pattern": pattern}, {})
+    words = re.findall(pattern, "__NUMBER__ times " * 1500)
+    assert vectors.features(message("1 times " * 1500)) == words and len(words) == 3000
 
 
 def test_vocabulary_and_counts() -> None:

@@ -77,7 +77,7 @@ def test_both_engines_agree(text: str) -> None:
 @given(st.text(alphabet="ab1 'é", max_size=600))
 def test_findall(text: str) -> None:
     """All matches are those of the standard library, within the bounds."""
-    for pattern in (r"(?u)\b\w\w+\b", r"\w+(?:'\w+)*", r"a*"):
+    for pattern in (r"(?u)\b\w\w+\b", r"\w+(?:'\w+)*", r"a*", r"\b(\w)\w*\b", r"(?<!1)(a+) |b"):
         assert RegexPattern("p", pattern).findall(text) == re.findall(pattern, text)
 
 
@@ -96,6 +96,7 @@ def test_all_matches_are_bounded() -> None:
     pattern = RegexPattern("p", r"a(?:.*)*b|a")
     start = time.process_time()
     assert len(pattern.spans("a" * 2000)) < 2000
+    assert RegexPattern("p", r"a+?").spans("a" * 2000) == [(place, place + 1) for place in range(2000)]
     assert time.process_time() - start < 1.0
 
 

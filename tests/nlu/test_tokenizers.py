@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rasa_core_api.nlu.message import Message
+from rasa_core_api.nlu.model import MAX_TEXT
 from rasa_core_api.nlu.tokenizers import MAX_TOKENS, WhitespaceTokenizer, tokenize
 
 
@@ -46,8 +47,9 @@ def test_long_runs_of_marks() -> None:
 
 
 def test_many_words() -> None:
-    """Only the first thousand words of a text are looked at."""
-    assert len(tokenize("a " * 5000)) == MAX_TOKENS
+    """A text of the greatest length that models look at is cut whole, a longer one only in part."""
+    assert len(tokenize("a " * (MAX_TEXT // 2))) == MAX_TEXT // 2 == MAX_TOKENS
+    assert len(tokenize("a " * MAX_TEXT)) == MAX_TOKENS
 
 
 def test_component() -> None:
