@@ -299,11 +299,9 @@ def _interpreter_loader(agent: Agent, reactor: Any, environ: Mapping[str, str]) 
 
 
 def _new_http(reactor: Any) -> IAgent:
-    from twisted.web.client import Agent as HTTPAgent
-    from twisted.web.client import HTTPConnectionPool
+    from rasa_core_api.models.connecting import new_agent  # who pulls no model need not pay for a client
 
-    # one request in a minute or two: a connection kept open would only be a descriptor held
-    return HTTPAgent(reactor, connectTimeout=10.0, pool=HTTPConnectionPool(reactor, persistent=False))
+    return new_agent(reactor)
 
 
 def _remove(delivery: Delivery) -> None:

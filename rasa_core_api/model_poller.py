@@ -62,9 +62,9 @@ class ModelPoller:
     """Pulls every `interval` seconds, counted from the end of a pull; None pulls until one was answered.
 
     `fetch(fingerprint, unwanted)` asks the server and passes a model by that has the unwanted tag.
-    `install(delivery)` serves the model and removes the file in any case; it raises UnsupportedModel for a model
-    that cannot be served, and another RasaCoreError where that is not the model's fault. `fingerprint()` is that
-    of the model in service, `is_ready()` tells whether there is one. `spread` draws the jitter, from 0 to 1.
+    `install(delivery)` serves the model, logs that, and removes the file in any case; it raises UnsupportedModel for
+    a model that cannot be served, and another RasaCoreError where that is not the model's fault. `fingerprint()` is
+    that of the model in service, `is_ready()` tells whether there is one. `spread` draws the jitter, from 0 to 1.
     """
 
     _clock: IReactorTime
@@ -135,8 +135,9 @@ class ModelPoller:
         except ModelServerError as failed:
             error = str(failed)
         except Exception as failed:  # one that got out would end the polling for good
-            log.failure("pulling a model from {url} failed", url=self._name)
             error = f"{type(failed).__name__} while pulling"
+            if error != self._last_error:
+                log.failure("pulling a model from {url} failed", url=self._name)
         else:
             return True
         self._last_check = self._now()
@@ -162,14 +163,17 @@ class ModelPoller:
         try:
             await self._install(delivery)
         except UnsupportedModel as error:
-            self._refuse(delivery.tag)
+            if delivery.whole:
+                self._refuse(delivery.tag)
+            else:  # perhaps the rest of it got lost on the way
+                self._failures += 1
             self._enter(State.UNUSABLE, str(error))
         except RasaCoreError as error:  # no fault of the model's: try again soon
             self._failures += 1
             self._enter(State.UNUSABLE, str(error))
         else:
             self._refused = None
-            self._enter(State.CURRENT)
+            self._enter(State.CURRENT, told=True)
 
     def _unwanted(self) -> str | None:
         """The tag of a model that would only be refused again."""
@@ -190,8 +194,8 @@ class ModelPoller:
         refused.times += 1
         refused.pass_by = min(_REFUSED_PULLS * 2 ** (refused.times - 1), _REFUSED_PULLS_MOST)
 
-    def _enter(self, state: State, error: str | None = None) -> None:
-        changed = state is not self.state or (error is not None and error != self._last_error)
+    def _enter(self, state: State, error: str | None = None, told: bool = False) -> None:
+        changed = not told and (state is not self.state or (error is not None and error != self._last_error))
         self.state = state
         self._last_error = error
         if state in (State.CURRENT, State.ABSENT):

@@ -93,6 +93,7 @@ class Shadow:
         self._generation = generation
         self._against = None
         self._agent.observe(self)
+        log.info("the shadow {source} predicts beside the model in service", source=generation.source)
 
     def predicted(self, tracker: Tracker, action: str) -> None:
         """An observer's part."""

@@ -66,12 +66,16 @@ class Nothing(Enum):
 
 @frozen
 class Delivery:
-    """An archive on disk. `tag` is the ETag byte for byte (Latin-1), or the hash where there is none that fits."""
+    """An archive on disk. `tag` is the ETag byte for byte (Latin-1), or the hash where there is none that fits.
+
+    `whole` tells whether all of it came for certain: without a length the end of the connection is that of the body.
+    """
 
     path: Path
     tag: str
     sha256: str
     signature: str | None = None
+    whole: bool = True
 
 
 class _Abandon(Protocol):
@@ -106,6 +110,7 @@ class _ToFile(Protocol):
     _received: int = field(default=0, init=False)
     _digest: hashlib._Hash = field(factory=hashlib.sha256, init=False)
     _silence: IDelayedCall | None = field(default=None, init=False)
+    whole: bool = field(default=False, init=False)
     done: Deferred[str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -147,7 +152,8 @@ class _ToFile(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         from twisted.web.client import ResponseDone  # who pulls no model need not pay for a client
 
-        if reason.check(ResponseDone, PotentialDataLoss):
+        self.whole = reason.check(ResponseDone) is not None
+        if self.whole or reason.check(PotentialDataLoss):
             self._finish(self._digest.hexdigest())
         else:
             self._finish(ModelServerError("the connection was lost in the middle of the archive"))
@@ -195,9 +201,9 @@ async def _fetch(
     if isinstance(length, int) and length > target.size:
         response.deliverBody(_Abandon())
         raise ModelServerError(f"offers {length} bytes, more than {target.size}", limit=target.size)
-    sha256 = await _store(response, target, into, clock)
+    sha256, whole = await _store(response, target, into, clock)
     signature = response.headers.getRawHeaders("X-Model-Signature", [None])[0]
-    return Delivery(into, tag or sha256, sha256, signature)
+    return Delivery(into, tag or sha256, sha256, signature, whole)
 
 
 async def _ask(agent: IAgent, target: Target, fingerprint: str | None, clock: IReactorTime) -> IResponse:
@@ -211,9 +217,9 @@ async def _ask(agent: IAgent, target: Target, fingerprint: str | None, clock: IR
                 headers.setRawHeaders(name, [value])
         if fingerprint is not None:
             headers.setRawHeaders(b"If-None-Match", [fingerprint.encode("latin-1", "replace")])
-        asking: Deferred[IResponse] = agent.request(b"GET", url.encode("ascii"), headers, None)
         began = clock.seconds()
         try:
+            asking: Deferred[IResponse] = agent.request(b"GET", url.encode("ascii"), headers, None)
             response = await asking.addTimeout(target.timeout, clock)
         except CancelledError:
             raise
@@ -233,6 +239,8 @@ def _why(error: Exception) -> str:
     reasons = getattr(error, "reasons", None)  # what a failed response holds
     if isinstance(reasons, list) and reasons and isinstance(reasons[0], Failure):
         return _why(reasons[0].value) if isinstance(reasons[0].value, Exception) else str(reasons[0].value)
+    if isinstance(error, ModelServerError):
+        return str(error)
     if isinstance(error, ConnectionDone):
         return "the connection was closed without an answer"
     return f"{type(error).__name__}: {error}"[:200]
@@ -254,20 +262,24 @@ def _redirected(url: str, response: IResponse) -> str:
 
 
 def _tag(response: IResponse) -> str | None:
-    raw: bytes = response.headers.getRawHeaders(b"ETag", [b""])[0]
+    found = response.headers.getRawHeaders(b"ETag", [])
+    raw: bytes = found[0] if len(set(found)) == 1 else b""  # of two that differ neither is to be trusted
     if not raw or len(raw) > _LONGEST_TAG or any(byte < 0x20 or byte == 0x7F for byte in raw):
         return None
     return raw.decode("latin-1")
 
 
-async def _store(response: IResponse, target: Target, into: Path, clock: IReactorTime) -> str:
-    descriptor = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+async def _store(response: IResponse, target: Target, into: Path, clock: IReactorTime) -> tuple[str, bool]:
+    try:
+        descriptor = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        response.deliverBody(_Abandon())
+        raise ModelServerError(f"the archive cannot be stored: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             body = _ToFile(file, target, clock)
             response.deliverBody(body)
-            sha256: str = await body.done
-            return sha256
+            return await body.done, body.whole
     except BaseException as error:
         with suppress(FileNotFoundError):
             os.unlink(into)

@@ -12,9 +12,10 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.web.client import Agent
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
+
+from rasa_core_api.models.connecting import new_agent
 
 #: What a script yields besides bytes.
 CLOSE, RESET, REFUSE = "close", "reset", "refuse"
@@ -73,7 +74,7 @@ class WireServer:
         self.open: list[Transport] = []
         self.requests: list[bytes] = []
         self.hosts: list[str] = []
-        self.agent = Agent.usingEndpointFactory(clock, self)  # type: ignore[arg-type]
+        self.agent = new_agent(clock, self)
 
     def endpointForURI(self, uri: object) -> _Endpoint:
         return _Endpoint(self, uri.host.decode())  # type: ignore[attr-defined]
