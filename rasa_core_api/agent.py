@@ -83,7 +83,7 @@ class NextAction:
 class Installer(Protocol):
     """Loads a model without stopping the reactor."""
 
-    async def install_archive(self, archive: Path) -> Generation:
+    async def install_archive(self, archive: Path, signature: str | None = None) -> Generation:
         """The generation in an uploaded archive, checked. Raises `UnsupportedModel`."""
 
     def status(self) -> dict[str, JSON]:
@@ -234,11 +234,11 @@ class Agent:
             source=generation.source,
         )
 
-    async def install_archive(self, archive: Path) -> None:
+    async def install_archive(self, archive: Path, signature: str | None = None) -> None:
         """Serve the model of an uploaded archive. Raises `UnsupportedModel`; the old one then stays."""
         if self.installer is None:
             raise NotBuilt("this server does not take models")
-        self.install(await self.installer.install_archive(archive))
+        self.install(await self.installer.install_archive(archive, signature))
 
     def status(self) -> dict[str, JSON]:
         """Members of `/status`."""

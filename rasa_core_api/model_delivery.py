@@ -26,7 +26,7 @@ from rasa_core_api.model_poller import ModelPoller
 from rasa_core_api.model_rollout import Canary, Second, Shadow
 from rasa_core_api.models.download import Delivery, Nothing, Target, fetch
 from rasa_core_api.models.generation import Generation
-from rasa_core_api.models.installation import Checks, Installer
+from rasa_core_api.models.installation import NO_CHECKS, Checks, Installer, sha256_of
 from rasa_core_api.models.pull_settings import PullSettings
 from rasa_core_api.models.rehearsal import Rehearsal, rehearse_apart
 from rasa_core_api.models.workshop import Kept, Workshop
@@ -114,6 +114,8 @@ class ModelDelivery:
                 await self._serve_kept()
             except CancelledError:
                 raise
+            except RasaCoreError as error:
+                log.warn("the kept model cannot be served: {error}", error=str(error))
             except Exception:  # whatever is wrong with what was kept, the server is asked
                 log.failure("the kept model could not be loaded")
             self.poller.start()
@@ -144,7 +146,7 @@ class ModelDelivery:
             return
         path, kept = found
         try:
-            if kept.source != self.pulls.target.shown:
+            if kept.asked != self.pulls.identity:
                 return
             generation = await self.installer.load(
                 path,
@@ -156,10 +158,7 @@ class ModelDelivery:
             )
             if not self.agent.is_ready:
                 self._serve(generation)
-        except RasaCoreError as error:
-            log.warn("the kept model cannot be served: {error}", error=str(error))
-            shop.forget()
-        finally:
+        finally:  # it stays on disk in any case: what failed today may be this machine's fault
             _unlink(path)
 
     async def _fetch(self, fingerprint: str, unwanted: str | None) -> Delivery | Nothing:
@@ -185,7 +184,7 @@ class ModelDelivery:
                 signature=delivery.signature,
             )
             self._serve(generation)
-            kept = Kept(delivery.tag, delivery.sha256, delivery.signature, source, self._now())
+            kept = Kept(delivery.tag, delivery.sha256, delivery.signature, source, self.pulls.identity, self._now())
             try:
                 await self._worker(self.installer.workshop.keep, delivery.path, kept)
             except RasaCoreError as error:
@@ -195,20 +194,32 @@ class ModelDelivery:
 
     def _serve(self, generation: Generation) -> None:
         self.agent.install(generation)
-        self._loaded_at = self._now()
+        self._in_service()
 
     # --- uploads -------------------------------------------------------------------------------------
 
-    async def install_archive(self, archive: Path) -> Generation:
-        """An uploaded model, for the agent. Raises `UnsupportedModel`, and `ModelBusy` for the later of two."""
+    async def install_archive(self, archive: Path, signature: str | None = None) -> Generation:
+        """An uploaded model, for the agent, under the checks that pulled ones are under.
+
+        Raises `UnsupportedModel`, and `ModelBusy` for the later of two.
+        """
+        checks = NO_CHECKS if self.pulls is None else self.pulls.checks
         try:
-            generation = await self.installer.install_archive(archive)
+            sha256 = None if checks.sha256 is None else await self._worker(sha256_of, archive)
+            generation = await self.installer.install_archive(
+                archive, checks=checks, sha256=sha256, signature=signature
+            )
         except RasaCoreError as error:
             self._last_upload_error = str(error)
             raise
+        self._in_service()
+        return generation
+
+    def _in_service(self) -> None:
         self._last_upload_error = None
         self._loaded_at = self._now()
-        return generation
+        if self._canary is not None:
+            self._canary.main_replaced()
 
     # --- seeing it -----------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from rasa_core_api.model_poller import ModelPoller
 from rasa_core_api.models.download import Delivery, Nothing, Target
 from rasa_core_api.models.installation import Installer
 from rasa_core_api.models.pull_settings import PullSettings
-from rasa_core_api.models.workshop import Kept, Workshop
+from rasa_core_api.models.workshop import KEPT_NLU, Kept, Workshop
 
 log = Logger()
 
@@ -58,13 +58,19 @@ class NluDelivery:
     async def start(self) -> None:
         """Understand with the kept model if there is one, and begin to pull."""
         try:
-            self._shop = Workshop.open(self.pulls.keep)
-            await self._serve_kept(self._shop)
+            await self._serve_kept(self._open_shop())
         except CancelledError:
             raise
+        except RasaCoreError as error:
+            log.warn("the kept NLU model cannot be used: {error}", error=str(error))
         except Exception:  # whatever is wrong with what was kept, the server is asked
             log.failure("the kept NLU model could not be loaded")
         self.poller.start()
+
+    def _open_shop(self) -> Workshop:
+        if self._shop is None:
+            self._shop = Workshop.open(self.pulls.keep, KEPT_NLU)
+        return self._shop
 
     async def _serve_kept(self, shop: Workshop) -> None:
         found = await self._worker(shop.recall)
@@ -72,11 +78,8 @@ class NluDelivery:
             return
         path, kept = found
         try:
-            if kept.source == self.pulls.target.shown:
+            if kept.asked == self.pulls.identity:
                 self._serve(await self._load(path, kept), kept.tag)
-        except RasaCoreError as error:
-            log.warn("the kept NLU model cannot be used: {error}", error=str(error))
-            shop.forget()
         finally:
             _unlink(path)
 
@@ -93,14 +96,20 @@ class NluDelivery:
         )
 
     async def _install(self, delivery: Delivery) -> None:
-        kept = Kept(delivery.tag, delivery.sha256, delivery.signature, self.pulls.target.shown, self._now())
+        kept = Kept(
+            delivery.tag,
+            delivery.sha256,
+            delivery.signature,
+            self.pulls.target.shown,
+            self.pulls.identity,
+            self._now(),
+        )
         try:
             self._serve(await self._load(delivery.path, kept), delivery.tag)
-            if self._shop is not None:
-                try:
-                    await self._worker(self._shop.keep, delivery.path, kept)
-                except RasaCoreError as error:
-                    log.warn("{error}", error=str(error))
+            try:
+                await self._worker(self._open_shop().keep, delivery.path, kept)
+            except RasaCoreError as error:
+                log.warn("{error}", error=str(error))
         finally:
             _unlink(delivery.path)
 

@@ -22,7 +22,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from rasa_core_api.constants import JSON
-from rasa_core_api.exceptions import ModelServerError, RasaCoreError, UnsupportedModel
+from rasa_core_api.exceptions import RasaCoreError, UnsupportedModel
 from rasa_core_api.models.download import Delivery, Nothing
 
 log = Logger()
@@ -132,7 +132,7 @@ class ModelPoller:
             await self._receive(answer)
         except CancelledError:
             raise
-        except ModelServerError as failed:
+        except RasaCoreError as failed:  # of the server, or this machine has no place for a model
             error = str(failed)
         except Exception as failed:  # one that got out would end the polling for good
             error = f"{type(failed).__name__} while pulling"

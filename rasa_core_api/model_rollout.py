@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from rasa_core_api.agent import Agent
 from rasa_core_api.constants import JSON
+from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.model_poller import ModelPoller
 from rasa_core_api.models.download import Delivery, Nothing, Target
 from rasa_core_api.models.generation import Generation
@@ -90,6 +91,7 @@ class Shadow:
 
     def serve(self, generation: Generation) -> None:
         """Compare with this model from now on."""
+        self.close()
         self._generation = generation
         self._against = None
         self._agent.observe(self)
@@ -126,8 +128,10 @@ class Canary:
 
     _agent: Agent
     _settings: CanarySettings
+    _generation: Generation | None = field(default=None, init=False)
     _model: Model | None = field(default=None, init=False)
     _trial: Trial | None = field(default=None, init=False)
+    _interpreter: Interpreter | None = field(default=None, init=False)  # the agent's when the model was prepared
     _against: str | None = field(default=None, init=False)  # fingerprint of the model in service
     withdrawn: str | None = field(default=None, init=False)  # the reason
 
@@ -138,14 +142,30 @@ class Canary:
         self.withdrawn = None
         self._against = None
         self._trial = Trial(settings.max_error_rate, settings.max_disagreement, settings.min_turns, self._withdraw)
-        self._model = evolve(self._agent.prepare(generation), observer=self)
+        self._generation = generation
+        self._prepare(generation)
         self._agent.route(self._route, generation.domain)
         log.info(
             "the canary {source} serves {share:g} of the conversations", source=generation.source, share=settings.share
         )
 
+    def _prepare(self, generation: Generation) -> None:
+        self._interpreter = self._agent.interpreter
+        self._model = evolve(self._agent.prepare(generation), observer=self)
+
     def _route(self, sender_id: str) -> Model | None:
-        return self._model if chosen(sender_id, self._settings.share) else None
+        if not chosen(sender_id, self._settings.share):
+            return None
+        if self._interpreter is not self._agent.interpreter and self._generation is not None:
+            self._prepare(self._generation)  # another NLU model is in service
+        return self._model
+
+    def main_replaced(self) -> None:
+        """Let go of the model that was in service; comparing begins anew with the next one."""
+        self._against = None
+        if self._trial is not None and self._trial.comparison is not None and not self._trial.over:
+            self._trial.comparison.close()
+            self._trial.comparison = None
 
     def predicted(self, tracker: Tracker, action: str) -> None:
         """An observer's part."""
@@ -175,7 +195,7 @@ class Canary:
     def _withdraw(self, reason: str) -> None:
         self.withdrawn = reason
         source = "" if self._model is None else self._model.source
-        self._model = None
+        self._model = self._generation = None
         self._agent.route(None)
         if self._trial is not None and self._trial.comparison is not None:
             self._trial.comparison.close()
@@ -186,7 +206,7 @@ class Canary:
         if self._trial is not None and self._trial.comparison is not None:
             self._trial.comparison.close()
         if self._model is not None:
-            self._model = None
+            self._model = self._generation = None
             self._agent.route(None)
 
     def status(self) -> dict[str, JSON]:

@@ -202,11 +202,12 @@ class Server:
 
     async def _take_model(self, request: Request) -> None:
         archive = await save_upload(request, "model", self._bodies)
-        await uninterrupted(self._install(archive))
+        signature = request.requestHeaders.getRawHeaders("X-Model-Signature", [None])[0]
+        await uninterrupted(self._install(archive, signature))
 
-    async def _install(self, archive: Path) -> None:
+    async def _install(self, archive: Path, signature: str | None) -> None:
         try:
-            await self._agent.install_archive(archive)
+            await self._agent.install_archive(archive, signature)
         except (UnsupportedModel, InvalidConfiguration) as error:
             raise InvalidParameter(
                 f"The model cannot be served, the old one stays: {error}", parameter="model", **{"in": "body"}

@@ -2,24 +2,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from rasa_core_api.endpoints import EndpointConfig
-from rasa_core_api.exceptions import UnsupportedModel
+from rasa_core_api.exceptions import RasaCoreError, UnsafeArchive, UnsupportedModel
 from rasa_core_api.model_delivery import ModelDelivery
+from rasa_core_api.models import archives, download
 from rasa_core_api.models.installation import Installer
 from rasa_core_api.models.pull_settings import PullSettings
 from rasa_core_api.models.rehearsal import Rehearsal, rehearse
 from rasa_core_api.models.workshop import Workshop
 from rasa_core_api.nlu.loader import EmbeddedInterpreter, load_nlu
-from tests.conftest import LoggedFailures
 from tests.fakes import Bot
 from tests.models.samples import packed
 from tests.models.wire import CLOSE, WireServer, reply
@@ -37,7 +40,15 @@ async def rehearse_here(task: Rehearsal) -> None:
 class Site:
     """An agent with a delivery and a model server without sockets."""
 
-    def __init__(self, tmp_path: Path, ready: bool = False, pulls: bool = True, nlu: bool = False, **keys: Any) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        ready: bool = False,
+        pulls: bool = True,
+        nlu: bool = False,
+        nlu_keep: str = "kept-nlu",
+        **keys: Any,
+    ) -> None:
         self.bot = Bot(domain("0.11"), {"greet": ["utter_hi"]})
         self.agent = self.bot.agent
         if not ready:
@@ -61,7 +72,7 @@ class Site:
         nlu_settings = None
         if nlu:
             nlu_endpoint = EndpointConfig.from_json(
-                {"url": "http://models/nlu", "keep": str(tmp_path / "kept-nlu")}, "endpoints.yml: nlu_model"
+                {"url": "http://models/nlu", "keep": str(tmp_path / nlu_keep)}, "endpoints.yml: nlu_model"
             )
             nlu_settings = PullSettings.from_endpoint(nlu_endpoint, {})
         self.delivery = ModelDelivery(
@@ -177,8 +188,61 @@ def test_kept_of_another_server(site: Site, tmp_path: Path) -> None:
     other.stop()
 
 
+def test_kept_by_another_query(tmp_path: Path) -> None:
+    """Where the query names the model, one bot is not given what another one kept; a new token does not count."""
+    first = Site(tmp_path, params={"model": "hotel"}, token="one")
+    serve(first, tmp_path, "v1", "hotel")
+    first.start().stop()
+    second = Site(tmp_path, params={"model": "cafe"}, token="one").start()
+    assert not second.agent.is_ready
+    second.stop()
+    third = Site(tmp_path, params={"model": "hotel"}, token="two").start()
+    assert third.greeting == "hotel"
+    third.stop()
+
+
+@pytest.mark.parametrize("failure", [RasaCoreError("no process can be started"), UnsupportedModel("signal 9")])
+def test_kept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    """A kept model that cannot be loaded today is kept for tomorrow: the machine may be at fault."""
+    first = Site(tmp_path)
+    serve(first, tmp_path, "v1", "hello")
+    first.start().stop()
+    again = Site(tmp_path)
+
+    async def fail(task: Rehearsal) -> None:
+        raise failure
+
+    again.delivery.installer._rehearse = fail
+    again.start()
+    assert not again.agent.is_ready
+    again.stop()
+    third = Site(tmp_path).start()
+    assert third.greeting == "hello"
+    third.stop()
+
+
+@pytest.mark.parametrize("content", ["tampered with", "replaced"])
+def test_kept_is_checked(tmp_path: Path, content: str) -> None:
+    """With `sha256` a kept archive is held against the hash as well: of its bytes, not of what its header says."""
+    data = packed(tmp_path / "model", "hello")
+    pinned = hashlib.sha256(data).hexdigest()
+    first = Site(tmp_path, sha256=pinned)
+    first.answer = [reply(200, data, ETag="v1"), CLOSE]
+    first.start().stop()
+    kept = tmp_path / "kept" / "last.model"
+    header, _, archive = kept.read_bytes().partition(b"\n")
+    assert archive == data
+    other = packed(tmp_path / "model", "evil")
+    if content == "replaced":
+        header = header.replace(pinned.encode(), hashlib.sha256(other).hexdigest().encode())
+    kept.write_bytes(header + b"\n" + other)
+    again = Site(tmp_path, sha256=pinned).start()
+    assert not again.agent.is_ready
+    again.stop()
+
+
 def test_kept_is_damaged(site: Site, tmp_path: Path) -> None:
-    """A kept model that was damaged is told, forgotten and replaced by the next pull."""
+    """A kept model that was damaged is not served, and replaced by the next pull."""
     serve(site, tmp_path, "v1", "hello")
     site.start()
     kept = tmp_path / "kept" / "last.model"
@@ -186,7 +250,7 @@ def test_kept_is_damaged(site: Site, tmp_path: Path) -> None:
     kept.write_bytes(content[:-40])
     again = Site(tmp_path)
     again.start()
-    assert not again.agent.is_ready and not kept.exists()
+    assert not again.agent.is_ready
     serve(again, tmp_path, "v1", "hello")
     again.wait(2)
     assert again.agent.is_ready and kept.read_bytes()[-40:] == content[-40:]
@@ -206,9 +270,9 @@ def test_pinned(tmp_path: Path) -> None:
     site.stop()
 
 
-def upload(site: Site, path: Path) -> None:
+def upload(site: Site, path: Path, signature: str | None = None) -> None:
     found: list[Any] = []
-    Deferred.fromCoroutine(site.agent.install_archive(path)).addBoth(found.append)
+    Deferred.fromCoroutine(site.agent.install_archive(path, signature)).addBoth(found.append)
     if isinstance(found[0], Failure):
         found[0].raiseException()
 
@@ -230,6 +294,107 @@ def test_upload(tmp_path: Path) -> None:
     assert site.greeting == "uploaded" and "neither zip" in site.status["last_error"]
     site.stop()
     assert os.listdir(tmp_path / "kept") == []
+
+
+def test_upload_under_checks(tmp_path: Path) -> None:
+    """What the endpoint file asks of pulled models is asked of uploads: the hash, or the signature."""
+    data, other = packed(tmp_path / "a", "pinned"), packed(tmp_path / "b", "another")
+    key = Ed25519PrivateKey.generate()
+    public = tmp_path / "key.pub"
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    path = tmp_path / "upload"
+    for keys, signature, wrong in (
+        ({"sha256": hashlib.sha256(data).hexdigest()}, None, None),
+        ({"public_key": str(public)}, b64encode(key.sign(data)).decode(), b64encode(key.sign(other)).decode()),
+    ):
+        site = Site(tmp_path, ready=True, **keys).start()
+        path.write_bytes(other)
+        with pytest.raises(UnsafeArchive):
+            upload(site, path, signature)
+        path.write_bytes(data)
+        if signature is not None:
+            for bad in (None, wrong, "no Base64"):
+                with pytest.raises(UnsafeArchive):
+                    upload(site, path, bad)
+        upload(site, path, signature)
+        assert site.greeting == "pinned" and site.status["last_error"] != "another"
+        site.stop()
+
+
+def test_signed_pulls(tmp_path: Path) -> None:
+    """With `public_key` only what it signed is pulled: none, a wrong and a strange signature do not do."""
+    key = Ed25519PrivateKey.generate()
+    public = tmp_path / "key.pub"
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    site = Site(tmp_path, public_key=str(public))
+    data = packed(tmp_path / "model", "hello")
+    right = b64encode(key.sign(data)).decode()
+    for number, (signature, reason) in enumerate(
+        [
+            (None, "no signature"),
+            (b64encode(key.sign(data + b"x")).decode(), "signature is wrong"),
+            (b64encode(Ed25519PrivateKey.generate().sign(data)).decode(), "signature is wrong"),
+            ("?", "not Base64"),
+            (right[:20], "signature is"),
+        ]
+    ):
+        headers = {} if signature is None else {"X_Model_Signature": signature}
+        site.answer = [reply(200, data, ETag=f"v{number}", **headers), CLOSE]
+        site.start() if not number else site.wait(100)
+        assert not site.agent.is_ready and reason in site.status["last_error"]
+    site.answer = [reply(200, data, ETag="v9", X_Model_Signature=right), CLOSE]
+    site.wait(100)
+    assert site.greeting == "hello" and site.status["last_error"] is None
+    site.stop()
+    again = Site(tmp_path, public_key=str(public)).start()
+    assert again.greeting == "hello"
+    again.stop()
+
+
+def test_one_line_a_change(tmp_path: Path) -> None:
+    """One line of the log for each change, none for a quiet pull; no query in any of them."""
+    site = Site(tmp_path)
+    lines: list[str] = []
+
+    def hear(event: LogEvent) -> None:
+        namespace = event["log_namespace"]  # the loader's line is about what these small models lack
+        if namespace.startswith("rasa") and not namespace.endswith("loader"):
+            lines.append(f"{event['log_level'].name}: {formatEvent(event)}")
+
+    def new_lines() -> list[str]:
+        found, lines[:] = list(lines), []
+        return found
+
+    globalLogPublisher.addObserver(hear)
+    try:
+        site.start()
+        (line,) = new_lines()
+        assert line.startswith("warn: cannot get a model from http://models/core, will try again")
+        for number in range(3):
+            serve(site, tmp_path, f"v{number}", f"hello {number}")
+            site.wait(100)
+            assert new_lines() == ["info: serving the model http://models/core"]
+            site.answer = [reply(304), CLOSE]
+            for _ in range(5):
+                site.wait(100)
+            assert new_lines() == []
+        changes = [
+            ([reply(404), CLOSE], "info: the model server http://models/core has no model yet"),
+            ([reply(503), CLOSE], "warn: cannot get a model"),
+            ([reply(200, b"nonsense", ETag="bad"), CLOSE], "error: the model of http://models/core cannot be served"),
+            ([reply(304), CLOSE], "info: the model server http://models/core has the model in service"),
+        ]
+        for answer, expected in changes:
+            site.answer = answer
+            site.wait(800)
+            (line,) = new_lines()
+            assert line.startswith(expected)
+            for _ in range(20):
+                site.wait(800)
+            assert new_lines() == []
+    finally:
+        globalLogPublisher.removeObserver(hear)
+    site.stop()
 
 
 def test_no_delivery_leaves_no_directory(tmp_path: Path) -> None:
@@ -255,16 +420,76 @@ def test_quiet(site: Site, tmp_path: Path) -> None:
     assert "secret" not in str(lines)
 
 
-def test_no_disk(site: Site, tmp_path: Path, logged: LoggedFailures, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_disk(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is nowhere to put a model the server goes on, and recovers once there is."""
 
     def full() -> Workshop:
-        raise OSError(28, "No space left on device")
+        raise RasaCoreError("there is no place on this machine for a model: No space left on device")
 
     monkeypatch.setattr(site.delivery.installer, "_open_workshop", full)
     serve(site, tmp_path, "v1", "hello")
     site.start()
-    assert set(logged.take()) == {OSError} and not site.agent.is_ready
+    assert not site.agent.is_ready and "No space left" in site.status["last_error"]
     monkeypatch.setattr(site.delivery.installer, "_open_workshop", lambda: Workshop.open(tmp_path / "kept"))
     site.wait(2)
     assert site.agent.is_ready
+
+
+class _Disk:
+    """Fails to write like a disk that is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = True
+        for module in (archives, download):
+            monkeypatch.setattr(module.os, "fdopen", self._open)
+
+    def _open(self, descriptor: int, mode: str) -> Any:
+        file = open(descriptor, mode)  # noqa: SIM115
+        if self.full:
+            file.close()
+            raise OSError(28, "No space left on device")
+        return file
+
+
+def test_disk_is_full(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full is told as such, and its model installed as soon as there is room: it is not to blame."""
+    serve(site, tmp_path, "v1", "hello")
+    disk = _Disk(monkeypatch)
+    site.start()
+    assert site.status["state"] == "unreachable" and "No space left" in site.status["last_error"]
+    disk.full = False
+    site.wait(1)
+    assert site.greeting == "hello"
+
+
+def test_disk_is_full_when_unpacking(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is where the archive still fits and its content does not."""
+    serve(site, tmp_path, "v1", "hello")
+    real, fails = archives._write, [True]
+
+    def write(member: Any, place: Path) -> Iterator[int]:
+        if fails:
+            raise OSError(28, "No space left on device")
+        return real(member, place)
+
+    monkeypatch.setattr(archives, "_write", write)
+    site.start()
+    assert site.status["state"] == "unusable" and "No space left" in site.status["last_error"]
+    fails.clear()
+    site.wait(1)
+    assert site.greeting == "hello"
+
+
+def test_disk_is_full_when_keeping(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that cannot be kept serves all the same; what was kept before stays whole."""
+    serve(site, tmp_path, "v1", "hello")
+    site.start()
+    kept = (tmp_path / "kept" / "last.model").read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    serve(site, tmp_path, "v2", "good day")
+    site.wait(100)
+    assert site.greeting == "good day" and (tmp_path / "kept" / "last.model").read_bytes() == kept

@@ -71,7 +71,7 @@ def test_nlu_apart(tmp_path: Path, nlu_model: Path) -> None:
     assert again.status["nlu"]["fingerprint"] == status["fingerprint"]
     assert understood(again)
     again.stop()
-    assert os.listdir(tmp_path / "kept-nlu") == ["last.model"]
+    assert os.listdir(tmp_path / "kept-nlu") == ["last-nlu.model"]
 
 
 def test_nlu_unusable(tmp_path: Path, nlu_model: Path) -> None:
@@ -102,3 +102,26 @@ def test_one_archive(tmp_path: Path, nlu_model: Path) -> None:
     site.wait(100)
     assert not understood(site)
     site.stop()
+
+
+def test_canary_understands_too(tmp_path: Path, nlu_model: Path) -> None:
+    """A canary that serves already understands with an NLU model that comes later."""
+    core = pack_directory(write_model(tmp_path / "a"))
+    answers = {"next": core, "core": core}
+    site = site_with(tmp_path, answers, nlu=True, canary={"url": "http://models/next", "share": 1}).start()
+    assert site.status["canary"]["serving"] and site.bot.say("hello there") == []
+    answers["nlu"] = pack_directory(nlu_model)
+    site.wait(100)
+    assert [message["text"] for message in site.bot.say("hello there", "another")] == ["hello"]
+    assert site.status["canary"]["turns"] == 2
+    site.stop()
+
+
+def test_same_directory(tmp_path: Path, nlu_model: Path) -> None:
+    """Dialogue and NLU models may be kept in one directory, and both are there after a restart."""
+    answers = {"nlu": pack_directory(nlu_model), "core": pack_directory(write_model(tmp_path / "a"))}
+    for given in (answers, {}):
+        site = site_with(tmp_path, given, nlu=True, nlu_keep="kept").start()
+        assert understood(site) and site.agent.is_ready
+        site.stop()
+        assert sorted(os.listdir(tmp_path / "kept")) == ["last-nlu.model", "last.model"]

@@ -232,7 +232,7 @@ TRANSITIONS = [(before, after) for before in ("starting", *STATES) for after in 
 
 @pytest.mark.parametrize(("before", "after"), TRANSITIONS, ids=[f"{a}-to-{b}" for a, b in TRANSITIONS])
 def test_transition(site: Site, before: str, after: str) -> None:
-    """Each state leads to each other at the very next pull, and only a model that loaded replaces the one in service."""
+    """Each state leads to each other at the next pull, and only a model that loaded replaces the one in service."""
     tags = itertools.count(1)
 
     def answer(state: str) -> None:

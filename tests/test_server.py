@@ -305,7 +305,7 @@ class Installer:
         self.work = work
         self.path: Path | None = None
 
-    async def install_archive(self, archive: Path) -> Generation:
+    async def install_archive(self, archive: Path, signature: str | None = None) -> Generation:
         self.path = archive
         result = self.work(archive.read_bytes())  # noqa: ASYNC240 - a few bytes
         if isinstance(result, Deferred):

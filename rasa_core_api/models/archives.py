@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import zipfile
@@ -10,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from rasa_core_api.exceptions import UnsafeArchive, UnsupportedModel
+from rasa_core_api.exceptions import RasaCoreError, UnsafeArchive, UnsupportedModel
 from rasa_core_api.models.members import Inspector, Limits, Member, refuse
 from rasa_core_api.models.tars import GZIP_MAGIC, looks_like_tar, tar_members
 from rasa_core_api.models.zips import EMPTY_MAGIC, MAGIC, zip_members
@@ -28,6 +29,8 @@ __all__ = [
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can tell
 _HEAD = 512
+#: What a disk says when it is full, broken or closed to us; no archive is to blame for that.
+_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
 DEFAULT_LIMITS = Limits()
 
 
@@ -50,7 +53,8 @@ def is_archive(path: Path) -> bool:
 def unpack(archive: Path, into: Path, limits: Limits = DEFAULT_LIMITS) -> None:
     """Unpack a zip, tar.gz or tar into `into`, a directory that is empty or does not exist yet.
 
-    Raises UnsafeArchive with the reason; nothing outside `into` was touched then and `into` is gone.
+    Raises UnsafeArchive with the reason, and RasaCoreError where this machine is at fault (a full disk); nothing
+    outside `into` was touched then and `into` is gone.
     Files are created anew, for their owner alone; times, owners and modes are not taken over.
     """
     for _ in unpacking(archive, into, limits):
@@ -64,16 +68,20 @@ def unpacking(archive: Path, into: Path, limits: Limits = DEFAULT_LIMITS) -> Ite
         if any(into.iterdir()):
             raise FileExistsError(f"{into} is not empty")
     except OSError as error:
-        raise UnsupportedModel(f"cannot unpack into {into}: {error}") from None
+        raise _failed(f"cannot unpack into {into}: {error}", error) from None
     try:
         with archive.open("rb") as file:
             yield from _unpack(file, into, limits)
     except OSError as error:
         shutil.rmtree(into, ignore_errors=True)
-        raise UnsupportedModel(f"cannot unpack {archive.name}: {error}") from error
+        raise _failed(f"cannot unpack {archive.name}: {error.strerror or error}", error) from error
     except BaseException:
         shutil.rmtree(into, ignore_errors=True)
         raise
+
+
+def _failed(reason: str, error: OSError) -> RasaCoreError:
+    return RasaCoreError(reason) if error.errno in _OURS else UnsupportedModel(reason)
 
 
 def _unpack(file: BinaryIO, into: Path, limits: Limits) -> Iterator[int]:

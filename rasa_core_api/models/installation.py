@@ -7,6 +7,7 @@ interpreter handed over every half millisecond a request waits a few millisecond
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 #: Seconds that a thread keeps the interpreter while a model is loaded; Python's own is 0.005.
 _SWITCH = 0.0005
+_CHUNK = 256 * 1024  # bytes
 
 
 @frozen
@@ -83,11 +85,15 @@ class Installer:
         """Whether a model is being installed."""
         return self._line.locked
 
-    async def install_archive(self, archive: Path) -> Generation:
+    async def install_archive(
+        self, archive: Path, *, checks: Checks = NO_CHECKS, sha256: str | None = None, signature: str | None = None
+    ) -> Generation:
         """An uploaded model under a fingerprint of its own. Raises `ModelBusy` while another is installed."""
         if self.busy:
             raise ModelBusy("another model is being installed; the one in service stays. Try again later")
-        return await self.load(archive, self._new_fingerprint(), "upload")
+        return await self.load(
+            archive, self._new_fingerprint(), "upload", checks=checks, sha256=sha256, signature=signature
+        )
 
     async def load(
         self,
@@ -146,6 +152,15 @@ class Installer:
         )
         nlu = beside_dialogue_model(room)
         return generation if nlu is None else evolve(generation, interpreter=self._load_interpreter(nlu))
+
+
+def sha256_of(archive: Path) -> str:
+    """Hexadecimal digits. Reads the whole file: call it in a worker."""
+    digest = hashlib.sha256()
+    with archive.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextmanager

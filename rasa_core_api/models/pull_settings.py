@@ -43,9 +43,13 @@ class CanarySettings:
 
 @frozen(kw_only=True)
 class PullSettings:
-    """Where a model is pulled from and under which conditions. `interval` None: until the first answer."""
+    """Where a model is pulled from and under which conditions. `interval` None: until the first answer.
+
+    `identity` tells entries of the endpoint file apart that ask for different models; a new token changes nothing.
+    """
 
     target: Target
+    identity: str
     interval: float | None
     checks: Checks
     keep: Path | None
@@ -64,11 +68,14 @@ class PullSettings:
             _sha256(options.get("sha256"), f"{where}.sha256"),
             _public_key(options.get("public_key"), f"{where}.public_key"),
         )
+        asked = evolve(endpoint, token=None).target().encode("utf-8")
+        identity = hashlib.sha256(asked).hexdigest()[:16]
         return cls(
             target=target,
+            identity=identity,
             interval=_interval(options.get("wait_time_between_pulls", DEFAULT_INTERVAL), where),
             checks=checks,
-            keep=_keep(options.get("keep", True), f"{where}.keep", target, environ),
+            keep=_keep(options.get("keep", True), f"{where}.keep", identity, environ),
             shadow=_other(options.get("shadow"), f"{where}.shadow", target),
             canary=_canary(options.get("canary"), f"{where}.canary", target),
         )
@@ -141,8 +148,8 @@ def _key_bytes(content: bytes) -> bytes | None:
     return raw if len(raw) == 32 else None
 
 
-def _keep(value: JSON, where: str, target: Target, environ: Mapping[str, str]) -> Path | None:
-    """The directory of the last good model: named, or one in the user's cache for this URL."""
+def _keep(value: JSON, where: str, identity: str, environ: Mapping[str, str]) -> Path | None:
+    """The directory of the last good model: named, or one in the user's cache for this entry."""
     if value is False:
         return None
     if isinstance(value, str) and value:
@@ -152,8 +159,7 @@ def _keep(value: JSON, where: str, target: Target, environ: Mapping[str, str]) -
     cache = environ.get("XDG_CACHE_HOME") or (f"{environ['HOME']}/.cache" if environ.get("HOME") else None)
     if cache is None:
         return None
-    name = hashlib.sha256(target.shown.encode("utf-8")).hexdigest()[:16]
-    return Path(cache) / "rasa_core_api" / "models" / name
+    return Path(cache) / "rasa_core_api" / "models" / identity
 
 
 def _other(value: JSON, where: str, target: Target) -> Target | None:

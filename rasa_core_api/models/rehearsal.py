@@ -2,7 +2,7 @@
 
 Whatever a file of the model does to the program that reads it - a crash, endless work, too much memory - happens
 there. The process is `python -m rasa_core_api.models.rehearsal`; it reads one JSON object from its input and
-writes one to its output: `{"ok": true}`, or `{"error": "the reason"}`.
+writes one to its output: `{"ok": true}`, or `{"error": "the reason", "kind": "UnsafeArchive"}`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import math
 import mmap
 import os
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from attrs import asdict, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
@@ -38,9 +41,12 @@ from rasa_core_api.trusted import class_finder
 log = Logger()
 
 _MEMORY = 4 << 30  # bytes of address space
+_CPU = 600  # seconds; whoever waits gives up before that
 _LONGEST_ANSWER = 64 * 1024
 _INTENTS = 20
 _ACTIONS = 5
+#: How the process calls refusals and failures of this machine; everything else is the model's fault.
+_KINDS = {kind.__name__: kind for kind in (RasaCoreError, UnsafeArchive)}
 
 
 @frozen
@@ -159,7 +165,7 @@ async def rehearse_apart(task: Rehearsal, reactor: Any, time_limit: float = 300.
 
     Raises `UnsupportedModel`, and `RasaCoreError` where no process can be started.
     """
-    done: Deferred[bytes] = Deferred(lambda _: process.signalProcess("KILL"))
+    done: Deferred[bytes] = Deferred(lambda _: kill())
     path = os.pathsep.join(place for place in sys.path if place)
     environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "rasa_core_api.models.rehearsal"]
@@ -167,19 +173,19 @@ async def rehearse_apart(task: Rehearsal, reactor: Any, time_limit: float = 300.
         process = reactor.spawnProcess(_Process(task, done), command[0], command, env=environment)
     except OSError as error:
         raise RasaCoreError(f"no process can be started to try the model: {error.strerror}") from error
-    overdue: list[bool] = []
+
+    def kill() -> None:
+        with suppress(ProcessExitedAlready):
+            process.signalProcess("KILL")
 
     def end() -> None:
-        overdue.append(True)
-        process.signalProcess("KILL")
+        # at once: where a grandchild holds the pipes the end of the process is never told
+        done.errback(UnsupportedModel(f"the model was not loaded within {time_limit:g} s"))
+        kill()
 
     timer: IDelayedCall = reactor.callLater(time_limit, end)
     try:
         raw = await done
-    except UnsupportedModel:
-        if overdue:
-            raise UnsupportedModel(f"the model was not loaded within {time_limit:g} s") from None
-        raise
     finally:
         if timer.active():
             timer.cancel()
@@ -188,7 +194,7 @@ async def rehearse_apart(task: Rehearsal, reactor: Any, time_limit: float = 300.
     except ValueError:
         raise UnsupportedModel("the process that tried the model gave no answer") from None
     if answer.get("ok") is not True:
-        kind = UnsafeArchive if answer.get("unsafe") else UnsupportedModel
+        kind = _KINDS.get(answer.get("kind"), UnsupportedModel)
         raise kind(str(answer.get("error", "the model cannot be served")))
 
 
@@ -198,6 +204,7 @@ def _limit_resources() -> None:
     except ImportError:  # no such limits on this system
         return
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU, _CPU))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(10)
 
@@ -207,7 +214,7 @@ def _answer(data: JSON) -> JSON:
     try:
         rehearse(task)
     except RasaCoreError as error:
-        return {"error": str(error), "unsafe": isinstance(error, UnsafeArchive)}
+        return {"error": str(error), "kind": type(error).__name__}
     except MemoryError:
         return {"error": "the model needs too much memory"}
     except RecursionError:
@@ -215,9 +222,22 @@ def _answer(data: JSON) -> JSON:
     return {"ok": True}
 
 
+def _end_with_parent() -> None:
+    """Nobody else would end this process where the server is killed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Entry point of the process."""
     _limit_resources()
+    _end_with_parent()
     answer = _answer(json.loads(sys.stdin.buffer.read()))
     sys.stdout.write(json.dumps(answer))
 

@@ -50,9 +50,9 @@ class Comparison:
     the answers. `on_count` is called after each comparison.
     """
 
-    generation: Generation
+    generation: Generation | None  # None: closed
     _slices: Slices
-    _on_count: Callable[[], None] = lambda: None
+    _on_count: Callable[[], None] | None = None
     total: Agreement = field(factory=Agreement, init=False)
     by_action: dict[str, Agreement] = field(factory=dict, init=False)
     skipped: int = field(default=0, init=False)
@@ -60,11 +60,10 @@ class Comparison:
     _waiting: deque[tuple[Tracker, int, str]] = field(factory=deque, init=False)
     _trackers: OrderedDict[str, Tracker] = field(factory=OrderedDict, init=False)
     _busy: bool = field(default=False, init=False)
-    _closed: bool = field(default=False, init=False)
 
     def predicted(self, tracker: Tracker, action: str) -> None:
         """The model in service chose this action after the events that the tracker has now."""
-        if self._closed:
+        if self.generation is None:
             return
         if len(self._waiting) >= MAX_WAITING:
             self.skipped += 1
@@ -77,8 +76,9 @@ class Comparison:
             )
 
     def close(self) -> None:
-        """Stop comparing and let go of all conversations."""
-        self._closed = True
+        """Stop comparing and let go of the model and all conversations; the counts stay."""
+        self.generation = None
+        self._on_count = None
         self._waiting.clear()
         self._trackers.clear()
 
@@ -89,38 +89,41 @@ class Comparison:
                 if not self._waiting:
                     return
                 tracker, end, action = self._waiting.popleft()
-                own = await self._caught_up(tracker, end)
+                if self.generation is None:
+                    return
+                own = await self._caught_up(self.generation, tracker, end)
+                if self.generation is None:
+                    return
                 if own is None:
                     self.skipped += 1
-                elif not self._closed:
-                    self._compare(own, action)
+                else:
+                    self._compare(self.generation, own, action)
         finally:
             self._busy = False
 
-    def _compare(self, own: Tracker, action: str) -> None:
+    def _compare(self, generation: Generation, own: Tracker, action: str) -> None:
         end = own.end
         try:
-            choice = self.generation.ensemble.choose(own)
-            same = self.generation.domain.action_names[choice.index] == action
+            choice = generation.ensemble.choose(own)
+            same = generation.domain.action_names[choice.index] == action
         except Exception as error:
             self.failed += 1
             same = False
             if self.failed == 1:
-                log.error(
-                    "the model {source} fails to predict: {error}", source=self.generation.source, error=repr(error)
-                )
+                log.error("the model {source} fails to predict: {error}", source=generation.source, error=repr(error))
         self.total.count(same)
         self.by_action.setdefault(action, Agreement()).count(same)
         if own.end != end:  # a form logged its validation: these are not the events of the conversation any more
             self._trackers.pop(own.sender_id, None)
-        self._on_count()
+        if self._on_count is not None:
+            self._on_count()
 
-    async def _caught_up(self, tracker: Tracker, end: int) -> Tracker | None:
+    async def _caught_up(self, generation: Generation, tracker: Tracker, end: int) -> Tracker | None:
         """A tracker for the second model with the events before `end`."""
         sender_id = tracker.sender_id
         own = self._trackers.pop(sender_id, None)
         if own is None or own.start != tracker.start or own.end > end:
-            own = Tracker(sender_id, self.generation.domain, tracker.start)
+            own = Tracker(sender_id, generation.domain, tracker.start)
         missing = end - own.end
         if missing > MAX_REPLAY:
             return None
@@ -129,6 +132,8 @@ class Comparison:
             if begin > first:
                 await self._slices.breathe()
             own.extend(tracker.events[begin : min(begin + _AT_ONCE, first + missing)])
+        if self.generation is None:
+            return None
         self._trackers[sender_id] = own
         if len(self._trackers) > MAX_TRACKERS:
             self._trackers.popitem(last=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,15 +12,25 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 from twisted.logger import Logger
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import RasaCoreError
 
+try:
+    import fcntl
+
+    _HAS_LOCKS = True
+except ImportError:
+    _HAS_LOCKS = False
+
 log = Logger()
 
-_KEPT = "last.model"
+#: Names of what is kept: of the last dialogue model and the last NLU model.
+KEPT, KEPT_NLU = "last.model", "last-nlu.model"
+_TEMPORARY = "rasa-core-api-"
+_TRIES = 20
 _ROOM = "work-"
 _LOCK = "lock"
 _LONGEST_HEADER = 16 * 1024
@@ -34,39 +45,67 @@ class Kept:
     sha256: str
     signature: str | None
     source: str  # the URL it came from, without a query
+    asked: str  # identity of the entry in the endpoint file that asked for it
     fetched: float  # seconds since the epoch
 
 
 @define
 class Workshop:
-    """A directory of this process alone, inside one that outlives it (or a temporary one where that cannot be had)."""
+    """A directory of this process alone, inside one that outlives it (or a temporary one where that cannot be had).
+
+    Several processes may share `root`: each has a room of its own, and what they keep is replaced as a whole.
+    """
 
     root: Path
     keeps: bool = True  # whether `root` outlives the process
+    kept_name: str = KEPT
     _room: Path = field(init=False)
     _lock: int | None = field(default=None, init=False)
     _numbers: count[int] = field(factory=lambda: count(1), init=False)
 
     @classmethod
-    def open(cls, root: Path | None) -> Workshop:
-        """The workshop in `root`; where that is None, cannot be written or is not ours, a temporary one."""
+    def open(cls, root: Path | None, kept_name: str = KEPT) -> Workshop:
+        """The workshop in `root`; where that is None, cannot be written or is not ours, a temporary one.
+
+        Raises `RasaCoreError` where there is no place at all.
+        """
         if root is not None:
             try:
-                root.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _check_owner(root)
-                return cls(root)
+                return cls(_own_directory(root), kept_name=kept_name)
             except OSError as error:
                 log.warn(
                     "models cannot be kept in {root} ({error}); a restart will have to wait for the model server",
                     root=str(root),
                     error=error.strerror or str(error),
                 )
-        return cls(Path(tempfile.mkdtemp(prefix="rasa-core-api-")), keeps=False)
+        try:
+            # one for all processes of this user, so that the next one clears up after one that was killed
+            return cls(_own_directory(Path(tempfile.gettempdir()) / f"{_TEMPORARY}{_user()}"), keeps=False)
+        except OSError:
+            pass
+        try:
+            return cls(Path(tempfile.mkdtemp(prefix=_TEMPORARY)), keeps=False)
+        except OSError as error:
+            raise _no_place(error) from error
 
     def __attrs_post_init__(self) -> None:
         self._sweep()
-        self._room = Path(tempfile.mkdtemp(prefix=_ROOM, dir=self.root))
-        self._lock = _try_lock(self._room / _LOCK)
+        self._open_room()
+
+    def _open_room(self) -> None:
+        """Make a room and lock it; another process may take one that is not locked yet for a dead one's."""
+        for _ in range(_TRIES):
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                room = Path(tempfile.mkdtemp(prefix=_ROOM, dir=self.root))
+                lock = _try_lock(room / _LOCK)
+            except FileNotFoundError:
+                continue
+            if lock is None and _HAS_LOCKS:
+                continue
+            self._room, self._lock = room, lock
+            return
+        raise FileNotFoundError(2, "it is removed again and again")
 
     def _sweep(self) -> None:
         """Remove what a process left that did not end well; a living one holds its lock."""
@@ -78,17 +117,27 @@ class Workshop:
                     os.close(lock)
 
     def place(self, name: str) -> Path:
-        """A path that does not exist yet."""
+        """A path that does not exist yet. Raises `RasaCoreError` where the room is gone and cannot be had again."""
+        if not self._room.is_dir():  # what clears up temporary directories may have found it
+            self._unlock()
+            try:
+                self._open_room()
+            except OSError as error:
+                raise _no_place(error) from error
         return self._room / f"{next(self._numbers)}-{name}"
 
     def close(self) -> None:
         """Remove everything but the kept model."""
         shutil.rmtree(self._room, ignore_errors=True)
+        self._unlock()
+        if not self.keeps:
+            with suppress(OSError):  # others may be at work there
+                self.root.rmdir()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-        if not self.keeps:
-            shutil.rmtree(self.root, ignore_errors=True)
 
     # --- the last good model -------------------------------------------------------------------------
 
@@ -96,15 +145,7 @@ class Workshop:
         """Remember an archive for the next start, in one rename. Raises `RasaCoreError`."""
         if not self.keeps:
             return
-        header = json.dumps(
-            {
-                "tag": kept.tag,
-                "sha256": kept.sha256,
-                "signature": kept.signature,
-                "source": kept.source,
-                "fetched": kept.fetched,
-            }
-        )
+        header = json.dumps(asdict(kept))
         place = self.place("kept")
         try:
             with place.open("xb") as target, archive.open("rb") as source:
@@ -112,7 +153,8 @@ class Workshop:
                 shutil.copyfileobj(source, target, _CHUNK)
                 target.flush()
                 os.fsync(target.fileno())
-            os.replace(place, self.root / _KEPT)
+            os.replace(place, self.root / self.kept_name)
+            _sync_directory(self.root)
         except OSError as error:
             with suppress(OSError):
                 place.unlink()
@@ -122,10 +164,15 @@ class Workshop:
         """A copy of the kept archive, and what is known of it; None where none is kept or it is damaged."""
         place = self.place("recalled")
         try:
-            with (self.root / _KEPT).open("rb") as source:
+            with (self.root / self.kept_name).open("rb") as source:
                 kept = _read_header(source.readline(_LONGEST_HEADER))
+                digest = hashlib.sha256()
                 with place.open("xb") as target:
-                    shutil.copyfileobj(source, target, _CHUNK)
+                    while chunk := source.read(_CHUNK):
+                        digest.update(chunk)
+                        target.write(chunk)
+                if digest.hexdigest() != kept.sha256:
+                    raise ValueError("its content was changed")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -135,19 +182,38 @@ class Workshop:
             return None
         return place, kept
 
-    def forget(self) -> None:
-        """Remove the kept archive."""
-        with suppress(OSError):
-            (self.root / _KEPT).unlink()
-
 
 def _read_header(line: bytes) -> Kept:
     data: JSON = json.loads(line)
     signature = data["signature"]
-    texts = [data["tag"], data["sha256"], data["source"], *([] if signature is None else [signature])]
+    texts = [data["tag"], data["sha256"], data["source"], data["asked"], *([] if signature is None else [signature])]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("its header is damaged")
-    return Kept(data["tag"], data["sha256"], signature, data["source"], float(data["fetched"]))
+    return Kept(data["tag"], data["sha256"], signature, data["source"], data["asked"], float(data["fetched"]))
+
+
+def _no_place(error: OSError) -> RasaCoreError:
+    return RasaCoreError(f"there is no place on this machine for a model: {error.strerror or error}")
+
+
+def _user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def _own_directory(path: Path) -> Path:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_owner(path)
+    return path
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename last; where directories cannot be opened there is nothing to do."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _check_owner(root: Path) -> None:
@@ -164,15 +230,15 @@ def _check_owner(root: Path) -> None:
 
 
 def _try_lock(path: Path) -> int | None:
-    """An open file that holds the lock, None where another process does."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system; then rooms are only removed by their own process
+    """An open file that holds the lock; None where another process does, or where this system has no such locks."""
+    if not _HAS_LOCKS:  # then rooms are only removed by their own process
         return None
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):  # else it was removed while we came
+            return descriptor
     except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        pass
+    os.close(descriptor)
+    return None

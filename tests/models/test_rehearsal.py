@@ -86,7 +86,7 @@ def test_program(tmp_path: Path) -> None:
     for number, (data, expected) in enumerate(
         [
             (packed(tmp_path / "model"), {"ok": True}),
-            (b"<html>", {"error": "refused archive: neither zip nor tar.gz", "unsafe": True}),
+            (b"<html>", {"error": "refused archive: neither zip nor tar.gz", "kind": "UnsafeArchive"}),
         ]
     ):
         (tmp_path / str(number)).mkdir()
@@ -158,7 +158,7 @@ def test_apart() -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "reason"),
     [
-        (b'{"error": "a link", "unsafe": true}', UnsafeArchive, "a link"),
+        (b'{"error": "a link", "kind": "UnsafeArchive"}', UnsafeArchive, "a link"),
         (b'{"error": "no domain"}', UnsupportedModel, "no domain"),
         (b"", UnsupportedModel, "no answer"),
         (b"{", UnsupportedModel, "no answer"),

@@ -1,18 +1,33 @@
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.models import workshop
 from rasa_core_api.models.workshop import Kept, Workshop
 
-KEPT = Kept('W/"\u00e9"', "ab" * 32, None, "http://models/core", 12.5)
+CONTENT = b"PK\n\0"
+KEPT = Kept('W/"\u00e9"', hashlib.sha256(CONTENT).hexdigest(), None, "http://models/core", "0123", 12.5)
 
 
-def archive(directory: Path, content: bytes = b"PK\n\0") -> Path:
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary directories are made."""
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+def archive(directory: Path, content: bytes = CONTENT) -> Path:
     path = directory / "archive"
     path.write_bytes(content)
     return path
@@ -26,18 +41,16 @@ def test_keep(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "models") == ["last.model"]
     shop = Workshop.open(tmp_path / "models")
     found = shop.recall()
-    assert found is not None and found[1] == KEPT and found[0].read_bytes() == b"PK\n\0"
-    shop.forget()
-    assert shop.recall() is None
+    assert found is not None and found[1] == KEPT and found[0].read_bytes() == CONTENT
     shop.close()
-    assert os.listdir(tmp_path / "models") == []
+    assert os.listdir(tmp_path / "models") == ["last.model"]
 
 
 def test_keep_replaces(tmp_path: Path) -> None:
     """The newest model replaces the one before."""
     shop = Workshop.open(tmp_path / "models")
     for content in (b"one", b"two"):
-        shop.keep(archive(tmp_path, content), KEPT)
+        shop.keep(archive(tmp_path, content), evolve(KEPT, sha256=hashlib.sha256(content).hexdigest()))
     found = shop.recall()
     assert found is not None and found[0].read_bytes() == b"two"
     shop.close()
@@ -46,12 +59,23 @@ def test_keep_replaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"{}", b"{}\n", b"[1]\nPK", b"\xff\n", b'{"tag": 1}\nPK', b"x" * 50_000])
 def test_damaged(tmp_path: Path, damage: bytes) -> None:
     """A damaged kept model is as good as none."""
-    (tmp_path / "last.model").write_bytes(damage)
-    tmp_path.chmod(0o700)
-    shop = Workshop.open(tmp_path)
+    root = tmp_path / "models"
+    root.mkdir(0o700)
+    (root / "last.model").write_bytes(damage)
+    shop = Workshop.open(root)
     assert shop.recall() is None
     shop.close()
-    assert os.listdir(tmp_path) == ["last.model"]
+    assert os.listdir(root) == ["last.model"]
+
+
+def test_content_changed(tmp_path: Path) -> None:
+    """A kept archive that is not the one whose hash was noted is not served."""
+    shop = Workshop.open(tmp_path / "models")
+    shop.keep(archive(tmp_path), KEPT)
+    kept = shop.root / "last.model"
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    assert shop.recall() is None
+    shop.close()
 
 
 def test_private(tmp_path: Path) -> None:
@@ -64,16 +88,57 @@ def test_private(tmp_path: Path) -> None:
 
 def test_crashed_process(tmp_path: Path) -> None:
     """What a process left that is gone is removed; what a living one has is not."""
-    (tmp_path / "work-gone").mkdir()
-    (tmp_path / "work-gone" / "1-download").write_bytes(b"x")
-    tmp_path.chmod(0o700)
-    living = Workshop.open(tmp_path)
+    root = tmp_path / "models"
+    (root / "work-gone").mkdir(0o700, parents=True)
+    (root / "work-gone" / "1-download").write_bytes(b"x")
+    root.chmod(0o700)
+    living = Workshop.open(root)
     living.place("download").write_bytes(b"x")
-    second = Workshop.open(tmp_path)
-    assert len(list(tmp_path.glob("work-*"))) == 2 and len(list(tmp_path.glob("work-*/1-download"))) == 1
+    second = Workshop.open(root)
+    assert len(list(root.glob("work-*"))) == 2 and len(list(root.glob("work-*/1-download"))) == 1
     second.close()
     living.close()
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(root) == []
+
+
+def test_killed_without_a_place(temporary: Path) -> None:
+    """What a killed process left in the temporary directory the next one removes."""
+    first = Workshop.open(None)
+    first.place("download").write_bytes(b"x")
+    first._unlock()
+    second = Workshop.open(None)
+    assert len(list(temporary.glob("*/work-*"))) == 1
+    second.close()
+    assert os.listdir(temporary) == []
+
+
+def test_swept_at_birth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A room that another process took for a dead one's, before it was locked, is given up for another."""
+    real, taken = workshop._try_lock, []
+
+    def sweep_first(path: Path) -> int | None:
+        if not taken:
+            taken.append(path)
+            shutil.rmtree(path.parent)
+        return real(path)
+
+    monkeypatch.setattr(workshop, "_try_lock", sweep_first)
+    shop = Workshop.open(tmp_path / "models")
+    shop.place("download").write_bytes(b"x")
+    assert taken and shop.keeps
+    shop.close()
+
+
+def test_removed_at_work(tmp_path: Path) -> None:
+    """Where the room is cleared away while the process lives it gets another one."""
+    shop = Workshop.open(None)
+    shutil.rmtree(shop.root)
+    shop.place("download").write_bytes(b"x")
+    other = Workshop.open(None)
+    assert len(list(shop.root.glob("work-*/*-download"))) == 1
+    other.close()
+    shop.close()
+    assert not shop.root.exists()
 
 
 def test_no_place(tmp_path: Path) -> None:
@@ -86,6 +151,28 @@ def test_no_place(tmp_path: Path) -> None:
         assert shop.recall() is None
         shop.close()
         assert not shop.root.exists()
+
+
+def test_no_place_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no temporary directory either the reason is told."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    monkeypatch.setattr(Path, "mkdir", _full)
+    with pytest.raises(RasaCoreError, match="no place on this machine"):
+        Workshop.open(None)
+
+
+def _full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_somebody_was_first(temporary: Path) -> None:
+    """A temporary directory of our name that others can write is not used."""
+    trap = temporary / f"rasa-core-api-{os.geteuid()}"
+    trap.mkdir()
+    trap.chmod(0o777)
+    shop = Workshop.open(None)
+    assert shop.root != trap and os.listdir(trap) == []
+    shop.close()
 
 
 def test_open_to_others(tmp_path: Path) -> None:
