@@ -14,6 +14,7 @@ from rasa_core_api.exceptions import UnsafeArchive
 CHUNK = 64 * 1024
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])(?: *\..*)?", re.I)
 _LONGEST_PART = 255  # bytes, as most file systems have it
 _LONGEST_NAME = 1024  # bytes
 _DEEPEST = 32
@@ -78,6 +79,10 @@ def safe_parts(name: str) -> tuple[str, ...]:
             raise refuse(f"a file name longer than {_LONGEST_PART} bytes", name)
         if part.endswith((" ", ".")):
             raise refuse("a file name that ends in a blank or a dot", name)
+        if ":" in part:
+            raise refuse("a file name with a colon", name)
+        if _DEVICE.fullmatch(part):
+            raise refuse("a file name that is a device on some systems", name)
     return parts
 
 
@@ -115,6 +120,8 @@ class Inspector:
                 raise refuse("a file that is a directory elsewhere", member.name)
             if self._directories.setdefault(folded, path) != path:
                 raise refuse(_LOOKALIKE, member.name)
+            if len(self._directories) > self._limits.members:  # most may be told by longer names only
+                raise refuse(f"more than {self._limits.members} directories", member.name)
         if member.directory:
             return
         path = "/".join(parts)

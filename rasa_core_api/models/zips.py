@@ -30,6 +30,7 @@ _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 _DESCRIPTOR = 0x0008
 _PATCH = 0x0020
 _UTF8 = 0x0800
+_OTHER_NAME = 0x7075  # Info-ZIP's extra field that other programs take a member's name from
 _ALL16 = 0xFFFF
 _ALL32 = 0xFFFFFFFF
 _BYTES_PER_MEMBER = 2048  # of the directory, names and extra fields included
@@ -159,6 +160,8 @@ def _widen(extra: bytes, size: int, packed: int, offset: int, name: str) -> tupl
         at += 4
         field = extra[at : at + length]
         at += length
+        if tag == _OTHER_NAME and field[5:] != name.encode("utf-8"):
+            raise refuse("two names", name)
         if tag != 1:
             continue
         values = [value for (value,) in struct.iter_unpack("<Q", field[: len(field) // 8 * 8])]
@@ -168,7 +171,6 @@ def _widen(extra: bytes, size: int, packed: int, offset: int, name: str) -> tupl
             offset = values.pop(0) if offset == _ALL32 else offset
         except IndexError:
             raise refuse("a damaged 64-bit field", name) from None
-        return size, packed, offset
     return size, packed, offset
 
 
@@ -198,12 +200,14 @@ def _check_places(file: BinaryIO, entries: list[_Entry], end: int) -> list[int]:
     """Where the data of each entry begins, after checking that headers agree and nothing overlaps."""
     begins: dict[int, int] = {}
     free = 0
+    before: _Entry | None = None
     for index in sorted(range(len(entries)), key=lambda i: entries[i].offset):
         entry = entries[index]
         if entry.offset < free:
             raise refuse("it overlaps another member", entry.name)
         if entry.offset + _LOCAL.size > end:
             raise refuse("it lies outside the archive", entry.name)
+        _check_gap(file, before, free, entry.offset)
         header = _LOCAL.unpack(_read_at(file, entry.offset, _LOCAL.size))
         magic, _, flags, method, _, _, crc, packed, size, name_size, extra_size = header
         names = _read_at(file, entry.offset + _LOCAL.size, name_size + extra_size)
@@ -220,7 +224,24 @@ def _check_places(file: BinaryIO, entries: list[_Entry], end: int) -> list[int]:
         if free > end:
             raise refuse("it lies outside the archive", entry.name)
         begins[index] = data
+        before = entry
+    _check_gap(file, before, free, end)
     return [begins[index] for index in range(len(entries))]
+
+
+def _check_gap(file: BinaryIO, before: _Entry | None, start: int, end: int) -> None:
+    """Between two members lies nothing, but the sizes of the first where they were not known before it (4.3.9)."""
+    described = before is not None and before.flags & _DESCRIPTOR
+    if start == end and not described:
+        return
+    if described and end - start in (12, 16, 20, 24):
+        assert before is not None
+        gap = _read_at(file, start, end - start).removeprefix(b"PK\x07\x08")
+        sizes = (before.crc, before.packed, before.size)
+        if len(gap) in (12, 20) and struct.unpack("<III" if len(gap) == 12 else "<IQQ", gap) == sizes:
+            return
+        raise refuse("what follows its content contradicts the directory", before.name)
+    raise refuse("bytes that belong to no member", None if before is None else before.name)
 
 
 def _packed(file: BinaryIO, entry: _Entry, at: int) -> Iterator[bytes]:

@@ -234,9 +234,9 @@ def zip_bzip2() -> bytes:
     return zipped(*GOOD, method=zipfile.ZIP_BZIP2)
 
 
-@kind("10000 members")
+@kind("1000 members")
 def zip_many() -> bytes:
-    return zipped(*[(f"{number}", b"") for number in range(10_001)], method=zipfile.ZIP_STORED)
+    return zipped(*[(f"{number}", b"") for number in range(1_001)], method=zipfile.ZIP_STORED)
 
 
 @kind("members need")
@@ -417,6 +417,110 @@ def zip_damaged_64() -> bytes:
     return end(end(data, 8, "<H", 0xFFFF), 10, "<H", 0xFFFF)
 
 
+def streamed(
+    name: str = "domain.yml", content: bytes = b"actions: []\n", claim: tuple[int, int, int] | None = None
+) -> bytes:
+    """A zip of one member whose sizes follow its content, as `claim` tells them."""
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(content) + packer.flush()
+    raw = name.encode()
+    told = (zlib.crc32(content), len(packed), len(content))
+    first = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 8, 8, 0, 0, 0, 0, 0, len(raw), 0) + raw + packed
+    first += b"PK\7\x08" + struct.pack("<III", *(claim or told))
+    entry = (
+        struct.pack("<4sBBHHHHHIIIHHHHHII", b"PK\1\2", 20, 3, 20, 8, 8, 0, 0, *told, len(raw), 0, 0, 0, 0, 0, 0) + raw
+    )
+    return first + entry + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 1, 1, len(entry), len(first), 0)
+
+
+@kind("follows its content contradicts")
+def zip_descriptor_lies() -> bytes:
+    """A reader that believes the sizes behind the content sees another member."""
+    return streamed(claim=(0, 3, 1 << 31))
+
+
+@kind("belong to no member")
+def zip_hidden_member() -> bytes:
+    """A member that only a reader of headers sees, between two that the directory names."""
+    data = zipped(*GOOD, ("evil", b"x" * 50))
+    return _without_entry(data, b"evil")
+
+
+@kind("belong to no member")
+def zip_hidden_first() -> bytes:
+    """The same before the first member."""
+    return _without_entry(zipped(("evil", b"x" * 50), *GOOD), b"evil")
+
+
+def _without_entry(data: bytes, name: bytes) -> bytes:
+    """Remove a member from the directory and leave its content."""
+    at = data.index(b"PK\1\2")
+    while data[at + 46 : at + 46 + len(name)] != name:
+        at = data.index(b"PK\1\2", at + 4)
+    size = 46 + sum(struct.unpack_from("<HHH", data, at + 28))
+    data = data[:at] + data[at + size :]
+    end_at = data.rindex(b"PK\5\6")
+    here, count, length = struct.unpack_from("<HHI", data, end_at + 8)
+    return end(end(end(data, 8, "<H", here - 1), 10, "<H", count - 1), 12, "<I", length - size)
+
+
+@kind("two names")
+def zip_name_in_extra_field() -> bytes:
+    """Some programs take the name from an extra field."""
+    info = zipfile.ZipInfo("harmless")
+    name = b"../../evil"
+    info.extra = struct.pack("<HHBI", 0x7075, 5 + len(name), 1, zlib.crc32(b"harmless")) + name
+    return zipped(*GOOD, (info, b"x"))
+
+
+@kind("1000 directories")
+def zip_many_directories() -> bytes:
+    """Few members, each in thirty directories of its own: inodes are the bomb."""
+    deep = "/".join("d" * 30)
+    return zipped(*[(f"{number}/{deep}/f", b"") for number in range(40)], method=zipfile.ZIP_STORED)
+
+
+@kind("a colon")
+def zip_stream_name() -> bytes:
+    """A second stream of a file, where the file system has them."""
+    return zipped(*GOOD, ("domain.yml:evil", b"x"))
+
+
+@kind("device on some systems")
+def zip_device_name() -> bytes:
+    return zipped(*GOOD, ("policy/NUL.json", b"x"))
+
+
+@kind("64-bit field")
+def zip_short_64() -> bytes:
+    """A size that is announced as one of 64 bits, and is not there."""
+    info = zipfile.ZipInfo("evil")
+    info.extra = struct.pack("<HHI", 1, 4, 7)
+    data = zipped((info, b"x"))
+    return central(local(data, 22, "<I", 0xFFFFFFFF), 24, "<I", 0xFFFFFFFF)
+
+
+@kind("contradicts the directory")
+def zip_two_64() -> bytes:
+    """Of two 64-bit fields programs may believe the first or the last."""
+    data = zip_huge_64()
+    return data.replace(struct.pack("<QQ", 1 << 60, 1), struct.pack("<QQ", 1 << 20, 1), 1).replace(
+        struct.pack("<QQ", 1 << 60, 1), struct.pack("<QQ", 1 << 10, 1)
+    )
+
+
+@kind("overlaps")
+def zip_same_content_twice() -> bytes:
+    """A quoted bomb: many members share one packed content."""
+    data = zipped(*[(f"{number:03}", b"x" * 500) for number in range(20)], method=zipfile.ZIP_STORED)
+    at = data.index(b"PK\1\2")
+    first = data.index(b"PK\3\4")
+    while at >= 0:
+        data = data[: at + 42] + struct.pack("<I", first) + data[at + 46 :]
+        at = data.find(b"PK\1\2", at + 4)
+    return data
+
+
 @kind("absolute path")
 def tar_absolute() -> bytes:
     return tarred(*GOOD, ("/tmp/evil", b"x"))
@@ -495,9 +599,9 @@ def tar_global_path() -> bytes:
     return gzip.compress(target.getvalue(), mtime=0)
 
 
-@kind("10000 members")
+@kind("1000 members")
 def tar_many() -> bytes:
-    return tarred(*[(f"{number}", b"") for number in range(10_001)])
+    return tarred(*[(f"{number}", b"") for number in range(1_001)])
 
 
 @kind("times its size")
@@ -575,6 +679,84 @@ def tar_not_utf8() -> bytes:
     return gzip.compress(
         info.tobuf(format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape") + bytes(1024)
     )
+
+
+@kind("times its size")
+def tar_bomb_in_parts() -> bytes:
+    """Two gzip parts, the second of which is the bomb."""
+    plain = tarred(("zeros", bytes(4_000_000)), packed=False)
+    return gzip.compress(plain[:512], mtime=0) + gzip.compress(plain[512:], mtime=0)
+
+
+@kind("behind its end|allowed for its size|gzip data is damaged")
+def tar_two_archives() -> bytes:
+    """A second archive in a second gzip part: some programs read on."""
+    return tarred(*GOOD) + tarred(("../evil", b"x"))
+
+
+@kind("gzip data is damaged")
+def tar_garbage_behind_gzip() -> bytes:
+    return tarred(*GOOD) + b"garbage"
+
+
+@kind("damaged pax header")
+def tar_damaged_pax() -> bytes:
+    info = tar_info("pax", b"x")
+    info.size = 20
+    return gzip.compress(info.tobuf() + b"999 path=../evil\n".ljust(512, b"\0") + bytes(1024), mtime=0)
+
+
+@kind("a link")
+def tar_link_by_pax() -> bytes:
+    """A regular file with the target of a link in its extended header."""
+    info = tarfile.TarInfo("evil")
+    info.pax_headers = {"linkpath": "/etc/passwd"}
+    return tarred(*GOOD, (info, b"x"), form=tarfile.PAX_FORMAT)
+
+
+@kind("1073741824 bytes")
+def tar_huge_by_pax() -> bytes:
+    """A small size in the header and another in the extended header."""
+    info = tarfile.TarInfo("evil")
+    info.pax_headers = {"size": str(1 << 40)}
+    return tarred((info, b"x"), form=tarfile.PAX_FORMAT)
+
+
+@kind("damaged size")
+def tar_negative_size() -> bytes:
+    data = bytearray(tarred(("evil", b"x"), packed=False))
+    data[124:136] = b"-0000000001\0"
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    return bytes(data)
+
+
+@kind("1000 directories")
+def tar_many_directories() -> bytes:
+    deep = "/".join("d" * 30)
+    return tarred(*[(f"{number}/{deep}/f", b"") for number in range(40)])
+
+
+@kind("split over several")
+def tar_volumes() -> bytes:
+    return tarred(*GOOD, (tar_info("evil", b"M"), b""))
+
+
+@kind("case or accents")
+def tar_case() -> bytes:
+    return tarred(*GOOD, ("DOMAIN.yml", b"x"))
+
+
+@kind("directory elsewhere")
+def tar_file_as_directory() -> bytes:
+    """Written first as a file and then used as a directory: with a link in place of the file this leads out."""
+    return tarred(*GOOD, ("domain.yml/evil", b"x"))
+
+
+@kind("control characters")
+def tar_terminal_codes() -> bytes:
+    """A name that would paint the terminal of whoever reads the log."""
+    return tarred(*GOOD, ("\x1b[2Jevil", b"x"))
 
 
 @kind("neither zip nor tar")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from rasa_core_api.exceptions import UnsafeArchive, UnsupportedModel
 from rasa_core_api.models.archives import Limits, is_archive, pack_directory, unpack, unpacking
-from tests.models.archive_corpus import CORPUS, GOOD, tarred, zipped
+from tests.models.archive_corpus import CORPUS, GOOD, streamed, tarred, zipped
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -29,20 +30,62 @@ def write(directory: Path, data: bytes) -> Path:
     return path
 
 
+#: As by default, but for the number of members: ten thousand files take their time.
+LIMITS = Limits(members=1_000)
+
+
+def state(directory: Path) -> dict[str, tuple[int, int, int]]:
+    """Mode, size and time of change of everything below."""
+    found = {}
+    for path in [directory, *directory.rglob("*")]:
+        stat = path.lstat()
+        found[str(path)] = (stat.st_mode, stat.st_size, stat.st_mtime_ns)
+    return found
+
+
 @pytest.mark.parametrize("name", CORPUS)
-def test_corpus(name: str, tmp_path: Path) -> None:
-    """A hostile or damaged archive is refused with its reason, and nothing is left of it."""
+def test_corpus(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile or damaged archive is refused with its reason, nothing is left of it, and nothing outside changed."""
     maker, reason = CORPUS[name]
-    archive = write(tmp_path, maker())
+    for place in ("work", "work/here", "outside"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "outside" / "precious").write_text("x")
+    archive = write(tmp_path / "work", maker())
+    (tmp_path / "work" / "evil").write_text("was here before")
+    monkeypatch.chdir(tmp_path / "work" / "here")
+    before = {path: value for path, value in state(tmp_path).items() if path != str(tmp_path / "work")}
     with pytest.raises(UnsafeArchive, match=reason):
-        unpack(archive, tmp_path / "private")
-    assert os.listdir(tmp_path) == ["model.bin"]
+        unpack(archive, tmp_path / "work" / "private", LIMITS)
+    after = {path: value for path, value in state(tmp_path).items() if path != str(tmp_path / "work")}
+    assert after == before
+    assert not Path("/tmp/evil").exists() and not Path("/etc/evil").exists()
 
 
 def test_corpus_size() -> None:
-    """The corpus holds enough kinds of both formats."""
-    assert len([name for name in CORPUS if name.startswith("zip")]) >= 25
-    assert len([name for name in CORPUS if name.startswith("tar")]) >= 20
+    """The corpus holds enough kinds of both formats, and the bounds are the documented ones."""
+    assert len([name for name in CORPUS if name.startswith("zip")]) >= 60
+    assert len([name for name in CORPUS if name.startswith("tar")]) >= 35
+    assert Limits() == Limits(members=10_000, size=1 << 30, ratio=200)
+
+
+def test_descriptors(tmp_path: Path) -> None:
+    """Sizes may follow the content."""
+    unpack(write(tmp_path, streamed()), tmp_path / "model")
+    assert files(tmp_path / "model") == {"domain.yml": b"actions: []\n"}
+
+
+def test_same_name_in_extra_field(tmp_path: Path) -> None:
+    """A name that is told twice is no other name."""
+    info = zipfile.ZipInfo("domain.yml")
+    info.extra = struct.pack("<HHBI", 0x7075, 15, 1, 0) + b"domain.yml"
+    unpack(write(tmp_path, zipped((info, b"x"))), tmp_path / "model")
+    assert files(tmp_path / "model") == {"domain.yml": b"x"}
+
+
+def test_archive_in_an_archive(tmp_path: Path) -> None:
+    """An archive inside is a file like any other: what it holds stays packed."""
+    unpack(write(tmp_path, zipped(("inner.zip", zipped(("../evil", b"x"))))), tmp_path / "model")
+    assert list(files(tmp_path / "model")) == ["inner.zip"]
 
 
 @pytest.mark.parametrize(
