@@ -92,7 +92,7 @@ class Session:
         self.bot.agent.installer = self  # type: ignore[assignment]
         self.uploads = 0
 
-    async def install_archive(self, archive: Path) -> Generation:
+    async def install_archive(self, archive: Path, signature: str | None = None) -> Generation:
         self.uploads += 1
         return await succeed(generation(self.bot, self.uploads))
 
