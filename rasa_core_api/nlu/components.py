@@ -133,12 +133,13 @@ def choice(default: JSON, *values: JSON) -> Setting:
     return Setting(default, "one of " + ", ".join(repr(value) for value in allowed), lambda value: value in allowed)
 
 
-def texts(default: JSON) -> Setting:
-    """A list of texts; null where that is the default."""
+def texts(default: JSON, optional: bool = False) -> Setting:
+    """A list of texts; null where that is the default, or allowed."""
+    optional = optional or default is None
     return Setting(
         default,
-        "a list of texts" + " or null" * (default is None),
-        lambda value: (default is None and value is None) or _all(value, lambda item: isinstance(item, str)),
+        "a list of texts" + " or null" * optional,
+        lambda value: (optional and value is None) or _all(value, lambda item: isinstance(item, str)),
     )
 
 
@@ -148,12 +149,16 @@ def numbers(default: JSON) -> Setting:
 
 
 def sizes(default: list[int]) -> Setting:
-    """A list of layer sizes, empty for no layer."""
+    """A list of layer sizes, empty for no layer, or one size."""
     return Setting(
         default,
-        "a list of whole numbers from 1 to 10000",
-        lambda value: _all(value, lambda item: _whole(item) and 1 <= item <= 10_000) and len(value) <= 20,
+        "a whole number from 1 to 10000, or a list of such,",
+        lambda value: _size(value) or (_all(value, _size) and len(value) <= 20),
     )
+
+
+def _size(value: JSON) -> bool:
+    return _whole(value) and 1 <= value <= 10_000
 
 
 def _all(value: JSON, test: Callable[[JSON], bool]) -> bool:
@@ -207,7 +212,7 @@ SETTINGS: Mapping[str, Mapping[str, Setting]] = {
         "max_features": whole(None, optional=True),
         "lowercase": flag(True),
         "OOV_token": text(None),
-        "OOV_words": texts([]),
+        "OOV_words": texts([], optional=True),
     },
     "intent_classifier_tensorflow_embedding": {
         "num_hidden_layers_a": whole(2, least=0, most=20),
@@ -219,8 +224,8 @@ SETTINGS: Mapping[str, Mapping[str, Setting]] = {
         "batch_size": Setting([64, 256], "a size, or a list of the first and the last size", _batch_size),
         "epochs": whole(300, most=100_000),
         "embed_dim": whole(20, most=10_000),
-        "mu_pos": number(0.8, -1.0, 1.0),
-        "mu_neg": number(-0.4, -1.0, 1.0),
+        "mu_pos": number(0.8, -1e6, 1e6),
+        "mu_neg": number(-0.4, -1e6, 1e6),
         "similarity_type": choice("cosine", "inner"),
         "num_neg": whole(20, most=10_000),
         "use_max_sim_neg": flag(True),
@@ -230,7 +235,7 @@ SETTINGS: Mapping[str, Mapping[str, Setting]] = {
         "droprate": number(0.2, 0.0, 0.99),
         "intent_tokenization_flag": flag(False),
         "intent_split_symbol": text("_"),
-        "evaluate_every_num_epochs": whole(10),
+        "evaluate_every_num_epochs": whole(10, least=0),
         "evaluate_on_num_examples": whole(1000, least=0),
     },
     "intent_classifier_sklearn": {

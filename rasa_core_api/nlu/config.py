@@ -133,6 +133,9 @@ def _check_component(name: str, item: Mapping[str, JSON], settings: dict[str, JS
             # 0.13 gives the number and the sizes of layers, 0.15 only the sizes
             old, new = f"hidden_layer_size_{side}", f"hidden_layers_sizes_{side}"
             count = f"num_hidden_layers_{side}"
+            for key in (old, new):
+                if not isinstance(settings[key], list):
+                    settings[key] = [settings[key]]
             if new not in item and (old in item or count in item):
                 layers, wanted = list(settings[old]), settings[count]
                 if wanted and not layers:

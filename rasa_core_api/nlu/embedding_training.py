@@ -246,7 +246,7 @@ def train_embedding(
             losses.append(loss)
         if epoch is not None:
             right = None
-            if (done + 1) % every == 0 or done + 1 == epochs:
+            if (every and (done + 1) % every == 0) or done + 1 == epochs:
                 # looks at the first of a shuffled list, and draws nothing: what is shown changes no model
                 right = _accuracy(network, data, labels, order[: int(settings["evaluate_on_num_examples"])], settings)
             epoch(done + 1, epochs, float(np.mean(losses)), right)

@@ -21,6 +21,7 @@ from rasa_core_api.nlu.components import canonical_name
 from rasa_core_api.nlu.config import ComponentConfig, config_from_json
 from rasa_core_api.nlu.features import CountVectors, RegexFeatures
 from rasa_core_api.nlu.legacy_parts import EXACT, Part, is_of_0_12, read_json, read_part, version_of
+from rasa_core_api.nlu.legacy_settings import usable
 from rasa_core_api.nlu.message import Component, Connect, NetworkComponent
 from rasa_core_api.nlu.model import NluModel, NotConnected
 
@@ -142,7 +143,8 @@ class _Loading:
                 elif "_featurizer_" in str(canonical_name(name)):
                     self._same_features = False
             else:
-                known.append({**item, "name": name if "." not in name else canonical_name(name)})
+                canonical = canonical_name(name) or ""
+                known.append({**usable(canonical, item), "name": canonical if "." in name else name})
         if not known:
             raise UnsupportedModel(f"{self._directory}: no part of the pipeline can be served", file=METADATA)
         names = [canonical_name(item["name"]) or "" for item in known]
@@ -187,7 +189,7 @@ class _Loading:
                 reason = "it needs a library that is not here"
             else:
                 try:
-                    part = read_part(Part(config, self._items[position], self._directory, width, self._version))
+                    part = self._part(Part(config, self._items[position], self._directory, width, self._version))
                 except UnsupportedModel as error:
                     reason = str(error)
                 else:
@@ -198,6 +200,15 @@ class _Loading:
             if name in ("intent_featurizer_count_vectors", "intent_entity_featurizer_regex"):
                 self._same_features = False
             self._reasons.append((config, reason))
+
+    def _part(self, part: Part) -> Component:
+        # the original names a file of ner_crf in every model and writes it only where there are entities to learn
+        if part.config.name == "ner_crf" and part.is_missing() and self._data_path().exists():
+            from rasa_core_api.nlu.untrained import UntrainedEntities
+
+            if not self._data().entities():
+                return UntrainedEntities()
+        return read_part(part)
 
     def _network_part(self, config: ComponentConfig) -> Component | NetworkComponent:
         if self._connect is None:

@@ -76,6 +76,11 @@ class Part:
             raise UnsupportedModel(f"{self.directory}: the file of {self.config.written} has the odd name {name!r}")
         return self.directory / name
 
+    def is_missing(self) -> bool:
+        """Whether the part names a file that is not there."""
+        path = self.file()
+        return path is not None and not path.exists()
+
 
 def version_of(metadata: Mapping[str, JSON]) -> tuple[int, ...]:
     """The release of rasa_nlu that wrote a model as numbers; empty where it is not known."""

@@ -84,6 +84,7 @@ def test_confidence_scale() -> None:
         ({}, [256, 128]),
         ({"hidden_layers_sizes_a": [32]}, [32]),
         ({"hidden_layer_size_a": [32]}, [32, 32]),
+        ({"hidden_layer_size_a": 32}, [32, 32]),
         ({"num_hidden_layers_a": 1}, [256]),
         ({"num_hidden_layers_a": 0}, []),
         ({"hidden_layer_size_a": [9, 8, 7], "num_hidden_layers_a": 3}, [9, 8, 7]),

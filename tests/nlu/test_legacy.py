@@ -302,6 +302,44 @@ def test_parts_that_were_never_trained(tmp_path: Path) -> None:
     assert parse(tmp_path, "rome")["intent"] is None
 
 
+@pytest.mark.parametrize("settings", [
+    {"epochs": 0}, {"batch_size": "many"}, {"mu_pos": 3}, {"mu_neg": "low"}, {"hidden_layer_size_a": []},
+    {"intent_tokenization_flag": "yes"}, {"use_max_sim_neg": None}, {"random_seed": -1},
+])  # fmt: skip
+def test_settings_of_training(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """What only steered the training keeps no model from being served, whatever stands there."""
+    metadata = legacy_models.write_0_13(tmp_path)
+    answer = parse(tmp_path, "hello")
+    metadata["pipeline"][-1].update(settings)
+    legacy_models.write(tmp_path, metadata)
+    assert parse(untrainable(tmp_path), "hello") == answer
+
+
+def test_settings_of_understanding(tmp_path: Path) -> None:
+    """Flags hold as they did in the original, by truth; what cannot be meant is refused by its key."""
+    metadata = legacy_models.write_0_13(tmp_path)
+    counts = metadata["pipeline"][3]
+    for value, found in ((1, True), ("no", True), (0, False), (None, False)):
+        counts["lowercase"] = value
+        legacy_models.write(tmp_path, metadata)
+        assert (parse(tmp_path, "HELLO") == {**parse(tmp_path, "hello"), "text": "HELLO"}) is found
+    counts["min_ngram"] = "one"
+    legacy_models.write(tmp_path, metadata)
+    with pytest.raises(UnsupportedModel, match=r"pipeline\[3\].min_ngram: a whole number"):
+        load_legacy(tmp_path)
+
+
+def test_no_entity_was_learned(tmp_path: Path) -> None:
+    """The original names a file for entities that it did not write where no example had one: nothing is amiss then."""
+    metadata = legacy_models.write_0_13(tmp_path)
+    data = {"rasa_nlu_data": {"common_examples": [{"text": "rome", "intent": "greet"}]}}
+    (tmp_path / "training_data.json").write_text(json.dumps(data))
+    (tmp_path / "crf_model.pkl").unlink()
+    model, report = load_legacy(tmp_path)
+    assert len(report.exact) == len(metadata["pipeline"]) and not report.retrained
+    assert model.parse("rome")["entities"] == []
+
+
 def test_misfits(tmp_path: Path) -> None:
     """A classifier that wants other features than there are is not served as it is."""
     legacy_models.write_0_13(tmp_path)
