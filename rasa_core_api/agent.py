@@ -18,11 +18,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from rasa_core_api.actions.registry import ActionRegistry, ActionServer
+from rasa_core_api.claims import Claims
 from rasa_core_api.concurrency import Lines, Slices
 from rasa_core_api.constants import ACTION_LISTEN, DEFAULT_SENDER_ID, JSON
 from rasa_core_api.domain import Domain
 from rasa_core_api.endpoints import Endpoints, OutgoingHTTP
-from rasa_core_api.events import ActionExecuted, Event, ReminderScheduled
+from rasa_core_api.events import ActionExecuted, Event
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import (
     AgentNotReady,
@@ -38,16 +39,18 @@ from rasa_core_api.exceptions import (
 )
 from rasa_core_api.interpreter import Interpreter, RegexInterpreter
 from rasa_core_api.live_trackers import AT_ONCE, LiveTrackers, replay
-from rasa_core_api.messages import BotMessage, UserMessage
+from rasa_core_api.messages import KEEP_ANSWERS, BotMessage, RequestKey, UserMessage, message_key
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.nlg import ResponseGenerator
 from rasa_core_api.nlg.callback import CallbackGenerator
 from rasa_core_api.nlg.templates import TemplateGenerator
 from rasa_core_api.processor import Model, Observer, Predicted, Processor
-from rasa_core_api.reminders import Reminders, is_cancelled
+from rasa_core_api.reminders import Reminders
 from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.turns import Reminder
 from rasa_core_api.trackers import EventVerbosity, Tracker, TrackerView
 from rasa_core_api.training.story_writer import story_of
+from rasa_core_api.turns import Outcome, Turn, Turns, Work
 
 log = Logger()
 
@@ -110,6 +113,10 @@ class Agent:
     version: str = "0.11.12"
     line_limit: int | None = None
     installer: Installer | None = None
+    owner: str = ""  # of claims; no other process that runs has it
+    keep_answers: float = KEEP_ANSWERS  # seconds, for requests that come again
+    #: Makes the output channel of a name, for reminders of other processes and earlier runs.
+    output_of: Mapping[str, Callable[[], object | None]] = field(factory=dict, repr=False)
     slices: Slices = field(default=Factory(lambda self: Slices(self.clock), takes_self=True))
     #: Called with the sender id after each append and replacement that this agent stored; they must not block.
     after_commit: list[Callable[[str], None]] = field(factory=list)
@@ -119,6 +126,7 @@ class Agent:
     _also_served: tuple[Domain, ...] = field(default=(), init=False)
 
     event_reader: EventReader = field(init=False)
+    turns: Turns = field(init=False)
     _trackers: LiveTrackers = field(init=False)
     _lines: Lines = field(init=False)
     _reminders: Reminders = field(init=False)
@@ -129,18 +137,21 @@ class Agent:
         self.event_reader = EventReader(self.now, self.new_id)
         self._trackers = LiveTrackers(self.store, self.slices, self.now)
         self._lines = Lines(self.clock, self.line_limit, self.store.pin, self.store.unpin)
-        self._reminders = Reminders(self.clock, self.now, self._remind, self.slices)
+        self._reminders = Reminders(self.clock, self.now, self.store, self._remind, self.slices)
         self._empty_fingerprint = self.new_id()
-        self._processor = Processor(
+        claims = Claims(self.store, self.clock, self.owner or self.new_id())
+        self.turns = Turns(
             self.store,
             self._trackers,
             self._lines,
             self.slices,
-            self.now,
-            self._reminders.schedule,
-            self.failure_template,
-            self._empty_fingerprint,
+            self.clock,
+            claims,
+            self._reminders.scheduled,
             self.stored,
+        )
+        self._processor = Processor(
+            self.turns, self.slices, self.now, self.failure_template, self._empty_fingerprint
         )
 
     # --- the model -----------------------------------------------------------------------------------
@@ -258,12 +269,14 @@ class Agent:
         if self._model is None:
             log.info("a message was dropped: no model is loaded yet")
             return []
+        if message.request is None and message.message_id is not None and message.input_channel is not None:
+            message = evolve(message, request=message_key(message, self.keep_answers))
         return await self._processor.handle_message(self.model_of(message.sender_id), message)
 
-    async def handle_text(self, text: str, sender_id: str) -> list[BotMessage]:
+    async def handle_text(self, text: str, sender_id: str, request: RequestKey | None = None) -> list[BotMessage]:
         """One turn for a text over the HTTP API."""
         return await self._processor.handle_message(
-            self.model_of(sender_id), UserMessage(text=text, sender_id=sender_id)
+            self.model_of(sender_id), UserMessage(text=text, sender_id=sender_id, request=request)
         )
 
     async def parse(self, text: str) -> dict[str, JSON]:
@@ -295,9 +308,7 @@ class Agent:
         """The tracker, stored when it is new; the caller holds its place in line."""
         if self._model is None:
             raise NoDomain("Could not retrieve tracker. Most likely because there is no domain set on the agent.")
-        tracker, stored = await self._trackers.current(sender_id, self.model_of(sender_id).domain)
-        await self._store_new(tracker, stored)
-        return tracker
+        return await self.turns.current(sender_id, self.model_of(sender_id).domain)
 
     def stored(self, sender_id: str) -> None:
         """Tell those who follow the logs; what goes wrong there is not the turn's business."""
@@ -307,22 +318,13 @@ class Agent:
             except Exception:
                 log.failure("somebody who was told of a stored turn failed")
 
-    async def _store_new(self, tracker: Tracker, stored: int) -> None:
-        if tracker.end > stored:
-            try:
-                await self.store.append(tracker.sender_id, stored, tracker.events_since(stored))
-            except BaseException:
-                self._trackers.drop(tracker.sender_id)
-                raise
-            self.stored(tracker.sender_id)
-            self._trackers.keep(tracker)
-
     async def append(
         self,
         sender_id: str,
         items: AsyncIterator[JSON] | Iterable[JSON],
         single: bool,
         verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
+        request: RequestKey | None = None,
     ) -> TrackerView:
         """Append events to the log, all or none; nothing is predicted. Raises `InvalidParameter`.
 
@@ -334,35 +336,38 @@ class Agent:
             raise InvalidParameter(
                 "Couldn't extract a proper event from the request body.", parameter="", **{"in": "body"}
             )
-        async with self._lines.of(sender_id):
-            await self.slices.breathe()
-            tracker, stored = await self._trackers.current(sender_id, self.model_of(sender_id).domain)
-            try:
-                await replay(tracker, events, self.slices)
-            except BaseException:
-                self._trackers.drop(sender_id)
-                raise
-            await self._store_new(tracker, stored)
-            return tracker.view(verbosity)
+
+        async def work(turn: Turn) -> None:
+            await replay(turn.tracker, events, self.slices)
+
+        return await self._viewed(sender_id, work, verbosity, request)
+
+    async def _viewed(
+        self, sender_id: str, work: Work, verbosity: EventVerbosity, request: RequestKey | None
+    ) -> TrackerView:
+        """Do a turn and show the conversation as it is then."""
+        return (await self._run(sender_id, work, verbosity, request))[0]
+
+    async def _run(
+        self, sender_id: str, work: Work, verbosity: EventVerbosity, request: RequestKey | None
+    ) -> tuple[TrackerView, Outcome]:
+        outcome = await self.turns.run(
+            self.model_of(sender_id), sender_id, work, request=request, verbosity=verbosity
+        )
+        assert outcome.view is not None
+        return outcome.view, outcome
 
     async def replace(
         self,
         sender_id: str,
         items: AsyncIterator[JSON] | Iterable[JSON],
         verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
+        request: RequestKey | None = None,
     ) -> TrackerView:
         """Discard the conversation and begin a new one from these events. Raises `InvalidParameter`."""
         domain = self.model_of(sender_id).domain
         events, _ = await self._read_events(items, skip=True)
-        async with self._lines.of(sender_id):
-            await self.slices.breathe()
-            start, _ = await self.store.replace(sender_id, events)
-            self.stored(sender_id)
-            self._trackers.drop(sender_id)
-            tracker = Tracker(sender_id, domain, start)
-            await replay(tracker, events, self.slices)
-            self._trackers.keep(tracker)
-            return tracker.view(verbosity)
+        return await self.turns.replace(sender_id, domain, events, verbosity, request)
 
     async def _read_events(self, items: AsyncIterator[JSON] | Iterable[JSON], skip: bool) -> tuple[list[Event], int]:
         """Events, and how many entries were accepted without being one."""
@@ -402,34 +407,25 @@ class Agent:
         policy: str | None = None,
         confidence: float | None = None,
         verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
+        request: RequestKey | None = None,
     ) -> tuple[TrackerView, list[BotMessage]]:
         """Run exactly one action. Raises `UnknownAction`."""
-        model = self.model_of(sender_id)
-        model.domain.index_of(action_name)
-        async with self._lines.of(sender_id):
-            await self.slices.breathe()
-            turn = await self._processor.begin(model, sender_id)
-            try:
-                await self._processor.run_action(turn, action_name, policy, confidence)
-                await self._processor.commit(turn)
-            except BaseException:
-                self._processor.abandon(turn)
-                raise
-            return turn.tracker.view(verbosity), turn.answers
+        self.model_of(sender_id).domain.index_of(action_name)
+
+        async def work(turn: Turn) -> None:
+            await self._processor.run_action(turn, action_name, policy, confidence)
+
+        view, outcome = await self._run(sender_id, work, verbosity, request)
+        return view, outcome.answers
 
     async def predict(self, sender_id: str, verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART) -> Scored:
         """What the bot would do next; a follow-up action is used for this answer only."""
         model = self.model_of(sender_id)
         async with self._lines.of(sender_id):
             await self.slices.breathe()
-            tracker, stored = await self._trackers.current(sender_id, model.domain)
+            tracker = await self.turns.current(sender_id, model.domain)
             try:
-                predicted = self._predicted(model, tracker)
-                await self._store_new(tracker, stored)
-                return _scored(predicted, tracker, verbosity)
-            except BaseException:
-                self._trackers.drop(sender_id)
-                raise
+                return _scored(self._predicted(model, tracker), tracker, verbosity)
             finally:
                 tracker.release_followup()
 
@@ -462,71 +458,57 @@ class Agent:
         text: str,
         parse_data: Mapping[str, JSON] | None = None,
         verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
+        request: RequestKey | None = None,
     ) -> TrackerView:
         """Log a message of the user without answering it."""
-        model = self.model_of(sender_id)
-        async with self._lines.of(sender_id):
-            await self.slices.breathe()
-            turn = await self._processor.begin(model, sender_id)
-            try:
-                message = UserMessage(text=text, sender_id=sender_id, parse_data=parse_data)
-                await self._processor.log_message(turn, message)
-                await self._processor.commit(turn)
-            except BaseException:
-                self._processor.abandon(turn)
-                raise
-            return turn.tracker.view(verbosity)
+        message = UserMessage(text=text, sender_id=sender_id, parse_data=parse_data)
+
+        async def work(turn: Turn) -> None:
+            await self._processor.log_message(turn, message)
+
+        return await self._viewed(sender_id, work, verbosity, request)
 
     # --- the remote-execution protocol of 0.8 to 0.10 ------------------------------------------------
 
-    async def parse_old(self, sender_id: str, text: str) -> NextAction:
+    async def parse_old(self, sender_id: str, text: str, request: RequestKey | None = None) -> NextAction:
         """Log a message and predict the one action that the caller is to run."""
-        model = self.model_of(sender_id)
-        async with self._lines.of(sender_id):
-            await self.slices.breathe()
-            turn = await self._processor.begin(model, sender_id)
-            try:
-                await self._processor.log_message(turn, UserMessage(text=text, sender_id=sender_id))
-                if not Processor.may_predict(turn.tracker, model.domain):
-                    # as these releases did: what is said to a paused bot over this route is not kept
-                    self._processor.abandon(turn)
-                    return NextAction(None, PAUSED, turn.tracker.view(EventVerbosity.NONE))
-                action = self._next(model, turn.tracker)
-                await self._processor.commit(turn)
-            except BaseException:
-                self._processor.abandon(turn)
-                raise
-            finally:
-                turn.tracker.release_followup()
-            return NextAction(action, None, turn.tracker.view(EventVerbosity.NONE))
 
-    async def continue_old(self, sender_id: str, executed_action: str | None, items: Iterable[JSON]) -> NextAction:
+        async def work(turn: Turn) -> None:
+            await self._processor.log_message(turn, UserMessage(text=text, sender_id=sender_id))
+            if Processor.may_predict(turn.tracker, turn.model.domain):
+                turn.extra["action"] = self._next(turn.model, turn.tracker)
+            else:
+                # as these releases did: what is said to a paused bot over this route is not kept
+                raise _Paused(turn.tracker.view(EventVerbosity.NONE))
+
+        try:
+            view, outcome = await self._run(sender_id, work, EventVerbosity.NONE, request)
+        except _Paused as paused:
+            return NextAction(None, PAUSED, paused.view)
+        return _next_action(outcome, view)
+
+    async def continue_old(
+        self, sender_id: str, executed_action: str | None, items: Iterable[JSON], request: RequestKey | None = None
+    ) -> NextAction:
         """Log what the caller ran and predict the next action. Raises `UnknownAction`, `InvalidParameter`."""
-        model = self.model_of(sender_id)
         if executed_action is not None:
-            model.domain.index_of(executed_action)
+            self.model_of(sender_id).domain.index_of(executed_action)
         events, _ = await self._read_events(items, skip=True)
-        async with self._lines.of(sender_id):
-            await self.slices.breathe()
-            turn = await self._processor.begin(model, sender_id)
+
+        async def work(turn: Turn) -> None:
+            if executed_action == ACTION_LISTEN:
+                turn.extra["info"] = NO_NEED_TO_CONTINUE
+                return
             tracker = turn.tracker
-            try:
-                if executed_action == ACTION_LISTEN:
-                    await self._processor.commit(turn)
-                    return NextAction(None, NO_NEED_TO_CONTINUE, tracker.view(EventVerbosity.NONE))
-                if executed_action is not None:
-                    tracker.update(ActionExecuted(action_name=executed_action, timestamp=self.now()))
-                for begin in range(0, len(events), AT_ONCE):
-                    await self.slices.breathe()
-                    tracker.extend(self._processor.retimed(events[begin : begin + AT_ONCE]))
-                action = self._next(model, tracker)
-                await self._processor.commit(turn)
-            except BaseException:
-                self._processor.abandon(turn)
-                raise
-            finally:
-                tracker.release_followup()
-            return NextAction(action, None, tracker.view(EventVerbosity.NONE))
+            if executed_action is not None:
+                tracker.update(ActionExecuted(action_name=executed_action, timestamp=self.now()))
+            for begin in range(0, len(events), AT_ONCE):
+                await self.slices.breathe()
+                tracker.extend(self._processor.retimed(events[begin : begin + AT_ONCE]))
+            turn.extra["action"] = self._next(turn.model, tracker)
+
+        view, outcome = await self._run(sender_id, work, EventVerbosity.NONE, request)
+        return _next_action(outcome, view)
 
     def _next(self, model: Model, tracker: Tracker) -> str:
         predicted = self._predicted(model, tracker)
@@ -577,9 +559,14 @@ class Agent:
 
     # --- reminders and the end -----------------------------------------------------------------------
 
-    async def _remind(self, sender_id: str, reminder: ReminderScheduled, output: object) -> None:
-        if self._model is not None:
-            await self._processor.run_reminder(self.model_of(sender_id), sender_id, reminder, output, is_cancelled)
+    async def _remind(self, reminder: Reminder, output: object) -> None:
+        if output is None and reminder.channel is not None:
+            output = self.output_of.get(reminder.channel, _no_output)()
+        await self._processor.run_reminder(self.model_of(reminder.sender_id), reminder, output)
+
+    def start(self) -> None:
+        """The store is open: reminders that were left in it fire from now on."""
+        self._reminders.start()
 
     @property
     def busy(self) -> int:
@@ -602,6 +589,23 @@ def _scored(predicted: Predicted, tracker: Tracker, verbosity: EventVerbosity) -
         predicted.confidence,
         tracker.view(verbosity),
     )
+
+
+def _no_output() -> None:
+    """The channel is not open any more."""
+
+
+class _Paused(Exception):
+    """The conversation is paused; nothing is to be stored."""
+
+    def __init__(self, view: TrackerView) -> None:
+        super().__init__()
+        self.view = view
+
+
+def _next_action(outcome: Outcome, view: TrackerView) -> NextAction:
+    action, info = outcome.extra.get("action"), outcome.extra.get("info")
+    return NextAction(action, info, view)
 
 
 def _until(events: Sequence[Event], until: float) -> list[Event]:

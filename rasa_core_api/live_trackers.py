@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from attrs import frozen
+
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import ACTION_LISTEN
 from rasa_core_api.domain import Domain
 from rasa_core_api.events import ActionExecuted, Event
+from rasa_core_api.messages import RequestKey
 from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.turns import Earlier, Tail
 from rasa_core_api.trackers import Tracker
 
 #: Events read from a store, and applied, before the reactor gets its turn.
@@ -23,6 +27,16 @@ async def replay(tracker: Tracker, events: Sequence[Event], slices: Slices) -> N
         if begin:
             await slices.breathe()
         tracker.extend(events[begin : begin + AT_ONCE])
+
+
+@frozen
+class Opened:
+    """What a turn begins with: the tracker as stored, its stored end, and what `TrackerStore.look` tells besides."""
+
+    tracker: Tracker
+    stored: int
+    earlier: Earlier | None = None
+    held: float = 0.0
 
 
 class LiveTrackers:
@@ -58,21 +72,36 @@ class LiveTrackers:
         A conversation that the store does not know begins with an `action_listen` event that is not stored
         yet: then the end is below the tracker's.
         """
-        tracker = self._cache.get(sender_id)
-        if tracker is not None and tracker.domain is domain and not self._store.shared:
-            self._cache.move_to_end(sender_id)
-            return tracker, tracker.end
-        if tracker is not None and tracker.domain is domain:
-            tail = await self._store.read(sender_id, tracker.end)
-            if tail is not None and tail.start == tracker.start and tail.end >= tracker.end:
-                await replay(tracker, tail.events, self._slices)
-                self.keep(tracker)
-                return tracker, tail.end
-        return await self._load(sender_id, domain)
+        opened = await self.open(sender_id, domain)
+        return opened.tracker, opened.stored
 
-    async def _load(self, sender_id: str, domain: Domain) -> tuple[Tracker, int]:
+    async def open(
+        self, sender_id: str, domain: Domain, request: RequestKey | None = None, owner: str = ""
+    ) -> Opened:
+        """The same for a turn, with what a request of the same key left, and the claim of another owner."""
+        tracker = self._cache.get(sender_id)
+        if tracker is not None and tracker.domain is not domain:
+            tracker = None
+        key = None if request is None else request.key
+        if tracker is not None and key is None and not self._store.shared:
+            self._cache.move_to_end(sender_id)
+            return Opened(tracker, tracker.end)
+        if tracker is None:
+            opening = await self._store.look(sender_id, 0, _PAGE, key, owner)
+            tracker, stored = await self._load(sender_id, domain, opening.tail)
+            return Opened(tracker, stored, opening.earlier, opening.held)
+        opening = await self._store.look(sender_id, tracker.end, None, key, owner)
+        tail = opening.tail
+        if tail is not None and tail.start == tracker.start and tail.end >= tracker.end:
+            await replay(tracker, tail.events, self._slices)
+            self.keep(tracker)
+            return Opened(tracker, tail.end, opening.earlier, opening.held)
+        tracker, stored = await self._load(sender_id, domain, await self._store.read(sender_id, 0, _PAGE))
+        return Opened(tracker, stored, opening.earlier, opening.held)
+
+    async def _load(self, sender_id: str, domain: Domain, tail: Tail | None) -> tuple[Tracker, int]:
+        """The tracker of a log that begins with `tail`."""
         self.drop(sender_id)
-        tail = await self._store.read(sender_id, 0, _PAGE)
         if tail is None:
             return self.fresh(sender_id, domain), 0
         tracker = Tracker(sender_id, domain, tail.start)
@@ -80,7 +109,7 @@ class LiveTrackers:
         while tracker.end < tail.end:
             page = await self._store.read(sender_id, tracker.end, _PAGE)
             if page is None or page.start != tracker.start or not page.events:
-                return await self._load(sender_id, domain)
+                return await self._load(sender_id, domain, await self._store.read(sender_id, 0, _PAGE))
             await replay(tracker, page.events, self._slices)
         self.keep(tracker)
         return tracker, tracker.end

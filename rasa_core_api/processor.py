@@ -1,20 +1,17 @@
-"""One turn: understand, predict, act, store, and only then answer."""
+"""One turn: understand, predict, act."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from functools import partial
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from rasa_core_api.actions import ActionCall
-from rasa_core_api.actions.registry import ActionRegistry
-from rasa_core_api.channels.collecting import collect
-from rasa_core_api.concurrency import Lines, Slices
+from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import ACTION_LISTEN, ACTION_RESTART, JSON, MAX_ACTIONS_PER_TURN
-from rasa_core_api.dispatcher import Dispatcher
 from rasa_core_api.domain import Domain
 from rasa_core_api.events import (
     EMPTY_PARSE_DATA,
@@ -26,65 +23,29 @@ from rasa_core_api.events import (
     SlotSet,
     UserUttered,
 )
-from rasa_core_api.exceptions import ActionFailed, ActionRejected, ResponseFailed
-from rasa_core_api.interpreter import Interpreter, RegexInterpreter
-from rasa_core_api.live_trackers import LiveTrackers
-from rasa_core_api.messages import BotMessage, UserMessage
-from rasa_core_api.nlg import Response, ResponseGenerator
-from rasa_core_api.policies.ensemble import Choice, Ensemble
+from rasa_core_api.exceptions import (
+    ActionFailed,
+    ActionRejected,
+    ConversationHeld,
+    ResponseFailed,
+    StoreConflict,
+    StoreUnavailable,
+)
+from rasa_core_api.interpreter import RegexInterpreter
+from rasa_core_api.messages import BotMessage, RequestKey, UserMessage
+from rasa_core_api.policies.ensemble import Choice
 from rasa_core_api.policies.policy import OneHot
-from rasa_core_api.releases import Release
-from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.reminders import is_cancelled, reminder_event
+from rasa_core_api.tracker_store.turns import Reminder
 from rasa_core_api.trackers import Tracker
+from rasa_core_api.turns import Model as Model
+from rasa_core_api.turns import Observer as Observer
+from rasa_core_api.turns import OutputChannel, Turn, Turns
 
 log = Logger()
 
-#: Events, responses and reminders that are handled before the reactor gets its turn.
+#: Events that are handled before the reactor gets its turn.
 _AT_ONCE = 128
-
-#: Name of the output channel that collects answers for the caller.
-COLLECTOR = "collector"
-
-
-class OutputChannel(Protocol):
-    """Where the answers of a turn go when they are not collected."""
-
-    def channel_name(self) -> str:
-        """What response generators and logs call it."""
-
-    async def send(self, recipient_id: str, response: Response) -> None:
-        """Send one response."""
-
-
-class Observer(Protocol):
-    """Watches what a model does in turns."""
-
-    def predicted(self, tracker: Tracker, action: str) -> None:
-        """The policies chose an action; the tracker does not have it yet."""
-
-    def turn_over(self, failed: bool) -> None:
-        """A turn ended; `failed`: it or one of its actions did."""
-
-
-@frozen(kw_only=True)
-class Model:
-    """A generation in service: everything a turn needs, immutable, swapped as a whole."""
-
-    domain: Domain
-    ensemble: Ensemble
-    actions: ActionRegistry
-    generator: ResponseGenerator
-    interpreter: Interpreter
-    fingerprint: str
-    action_fingerprints: Mapping[str, JSON] = field(factory=dict, repr=False)
-    source: str = ""
-    observer: Observer | None = field(default=None, repr=False)
-    #: The templates of the domain, where a server generates the responses.
-    own_templates: ResponseGenerator | None = None
-
-    @property
-    def release(self) -> Release:
-        return self.domain.release
 
 
 @frozen
@@ -104,103 +65,36 @@ class Predicted:
 
 
 @define
-class Turn:
-    """What is under way in one conversation; `stored` is the log's end in the store."""
-
-    model: Model
-    tracker: Tracker
-    dispatcher: Dispatcher
-    stored: int
-    output: OutputChannel | None = None
-    answers: list[BotMessage] = field(factory=list)
-    reminders: list[ReminderScheduled] = field(factory=list)
-    failed: bool = False  # an action did
-
-
-@define
 class Processor:
-    """Runs turns; the turns of one conversation one after another, in the order they came.
+    """What happens in a turn; `turns` makes one transaction of it.
 
-    `now` gives seconds since the epoch. A turn that fails leaves nothing in the store, and the next turn
-    begins from what is stored. `schedule` is told of reminders once they are stored.
+    `now` gives seconds since the epoch.
     """
 
-    store: TrackerStore
-    trackers: LiveTrackers
-    lines: Lines
+    turns: Turns
     slices: Slices
     now: Callable[[], float]
-    schedule: Callable[[str, ReminderScheduled, object], None]
     failure_template: str | None = None
     run: str = ""  # id of this run of the server
-    stored: Callable[[str], None] = lambda _: None  # told the sender id of each turn, once it is in the store
     _regex: dict[str, RegexInterpreter] = field(factory=dict, init=False)
-
-    # --- turns ---------------------------------------------------------------------------------------
-
-    async def begin(self, model: Model, sender_id: str, output: OutputChannel | None = None) -> Turn:
-        """A turn of a conversation whose place in line the caller holds."""
-        tracker, stored = await self.trackers.current(sender_id, model.domain)
-        name = COLLECTOR if output is None else output.channel_name()
-        return Turn(model, tracker, Dispatcher(model.generator, name, model.release), stored, output)
-
-    async def commit(self, turn: Turn) -> None:
-        """Store the turn's new events, then schedule its reminders and send what is to be sent."""
-        tracker = turn.tracker
-        if tracker.end > turn.stored:
-            turn.stored = await self.store.append(tracker.sender_id, turn.stored, tracker.events_since(turn.stored))
-            self.stored(tracker.sender_id)
-            self.trackers.keep(tracker)
-        if turn.reminders:
-            reminders, turn.reminders = turn.reminders, []
-            for number, reminder in enumerate(reminders, 1):
-                self.schedule(tracker.sender_id, reminder, turn.output)
-                if not number % _AT_ONCE:
-                    await self.slices.breathe()
-        responses = turn.dispatcher.responses
-        if responses:
-            turn.dispatcher.responses = []
-            if turn.output is None:
-                release = turn.model.release
-                for number, response in enumerate(responses, 1):
-                    turn.answers += collect(tracker.sender_id, response, release)
-                    if not number % _AT_ONCE:
-                        await self.slices.breathe()
-            else:
-                await self._send(turn.output, tracker.sender_id, responses)
-
-    async def _send(self, output: OutputChannel, sender_id: str, responses: Sequence[Response]) -> None:
-        for response in responses:
-            try:
-                await output.send(sender_id, response)
-            except CancelledError:
-                raise
-            except Exception:
-                log.failure("a message could not be sent over {channel}", channel=output.channel_name())
-
-    def abandon(self, turn: Turn) -> None:
-        """Give up what was not stored."""
-        self.trackers.drop(turn.tracker.sender_id)
 
     async def handle_message(self, model: Model, message: UserMessage) -> list[BotMessage]:
         """One turn for one message of a user; answers that go to a channel are not returned."""
-        output = message.output if message.output is None else _as_output(message.output)
-        async with self.lines.of(message.sender_id):
-            await self.slices.breathe()
-            turn = await self.begin(model, message.sender_id, output)
-            try:
+
+        async def work(turn: Turn) -> None:
+            if not turn.resumed:
                 await self.log_message(turn, message)
-                await self.act(turn)
-                await self.commit(turn)
-            except BaseException as error:
-                turn.failed = turn.failed or isinstance(error, Exception)
-                self.abandon(turn)
-                raise
-            finally:
-                turn.tracker.release_followup()
-                if model.observer is not None:
-                    model.observer.turn_over(turn.failed)
-            return turn.answers
+            await self.act(turn)
+
+        outcome = await self.turns.run(
+            model,
+            message.sender_id,
+            work,
+            output=None if message.output is None else _as_output(message.output),
+            request=message.request,
+            over=None if model.observer is None else model.observer.turn_over,
+        )
+        return outcome.answers if message.output is None else []
 
     async def log_message(self, turn: Turn, message: UserMessage) -> None:
         """Understand a message and log it, with the slots that its entities fill."""
@@ -278,7 +172,10 @@ class Processor:
         action = model.actions.get(name)
         events: list[Event] = []
         if name != ACTION_LISTEN or name in model.domain.overridden_defaults:
-            call = ActionCall(tracker, model.domain, dispatcher, self.now, turn.stored, self.run)
+            key = None if turn.request is None else turn.request.key
+            call = ActionCall(
+                tracker, model.domain, dispatcher, self.now, turn.base, self.run, key, partial(self.turns.claim, turn)
+            )
             try:
                 events = await action.run(call)
             except ActionRejected:
@@ -289,7 +186,7 @@ class Processor:
                     )
                 )
                 return
-            except CancelledError:
+            except (CancelledError, StoreConflict, ConversationHeld, StoreUnavailable):
                 raise
             except (ActionFailed, ResponseFailed) as error:
                 log.error("{reason}", reason=str(error))
@@ -308,12 +205,12 @@ class Processor:
                 event = evolve(event, timestamp=self.now())
             tracker.update(event)
             if isinstance(event, ReminderScheduled):
-                turn.reminders.append(event)
+                turn.remind(event)
             if not number % _AT_ONCE:
                 await self.slices.breathe()
         await self._log_said(turn)
-        if turn.output is not None:
-            await self.commit(turn)
+        if turn.output is not None and name != ACTION_LISTEN:  # with a listen the turn ends
+            await self.turns.commit(turn, done=False)
 
     def retimed(self, events: Sequence[Event]) -> list[Event]:
         """The same events, dated now."""
@@ -362,32 +259,30 @@ class Processor:
 
     # --- reminders -----------------------------------------------------------------------------------
 
-    async def run_reminder(
-        self,
-        model: Model,
-        sender_id: str,
-        reminder: ReminderScheduled,
-        output: object,
-        is_cancelled: Callable[[Tracker, ReminderScheduled], bool],
-    ) -> None:
-        """Run the action of a reminder that is due, unless the conversation made it void."""
-        async with self.lines.of(sender_id):
-            await self.slices.breathe()
-            turn = await self.begin(model, sender_id, None if output is None else _as_output(output))
-            if is_cancelled(turn.tracker, reminder):
-                log.debug("a reminder for {action} is void", action=reminder.action_name)
-                return
-            try:
-                turn.tracker.update(UserUttered(text=None, parse_data=EMPTY_PARSE_DATA, timestamp=self.now()))
-                await self.run_action(turn, reminder.action_name, None, None)
-                if reminder.action_name != ACTION_LISTEN:
-                    await self.act(turn)
-                await self.commit(turn)
-            except BaseException:
-                self.abandon(turn)
-                raise
-            finally:
-                turn.tracker.release_followup()
+    async def run_reminder(self, model: Model, reminder: Reminder, output: object) -> None:
+        """Run the action of a reminder that is due, unless the conversation made it void; once, whoever else tries."""
+
+        async def work(turn: Turn) -> None:
+            tracker = turn.tracker
+            if not turn.resumed:
+                event = reminder_event(tracker, reminder)
+                if event is None or is_cancelled(tracker, event):
+                    log.debug("a reminder is void")
+                    return
+                tracker.update(UserUttered(text=None, parse_data=EMPTY_PARSE_DATA, timestamp=self.now()))
+                await self.run_action(turn, event.action_name, None, None)
+                if event.action_name == ACTION_LISTEN:
+                    return
+            await self.act(turn)
+
+        await self.turns.run(
+            model,
+            reminder.sender_id,
+            work,
+            output=None if output is None else _as_output(output),
+            request=RequestKey(f"reminder {reminder.seq} {reminder.name}"),
+            fired=reminder,
+        )
 
 
 def _as_output(output: object) -> OutputChannel:

@@ -29,6 +29,7 @@ from rasa_core_api.exceptions import (
 from rasa_core_api.http.auth import Access
 from rasa_core_api.http.cors import Origins
 from rasa_core_api.http.errors import status_of
+from rasa_core_api.http.idempotency import request_key
 from rasa_core_api.http.mounts import Channels
 from rasa_core_api.http.multipart import save_upload
 from rasa_core_api.http.reading import Bodies, count, flag, hide_query, number, query_of
@@ -43,7 +44,7 @@ from rasa_core_api.http.sending import (
     send_text,
 )
 from rasa_core_api.http.site import ApiSite
-from rasa_core_api.messages import BotMessage
+from rasa_core_api.messages import BotMessage, RequestKey
 from rasa_core_api.releases import release_of
 from rasa_core_api.server_bodies import (
     ContinueRequest,
@@ -292,7 +293,8 @@ class Server:
         verbosity_of(query)
         items, single = addition(await self._bodies.listed(request))
         verbosity = verbosity_of(query, EventVerbosity.AFTER_RESTART if single else EventVerbosity.NONE)
-        view = await uninterrupted(self._agent.append(sender_id, items, single, verbosity))
+        key = await self._key(request)
+        view = await uninterrupted(self._agent.append(sender_id, items, single, verbosity, key))
         return await self._replies.tracker(request, view)
 
     @app.route("/conversations/<sender_id>/tracker", methods=["PUT"], endpoint="replace_tracker")
@@ -302,7 +304,8 @@ class Server:
         """Begin the conversation anew with these events."""
         verbosity = verbosity_of(query_of(request))
         items = replacement(await self._bodies.listed(request))
-        view = await uninterrupted(self._agent.replace(sender_id, items, verbosity))
+        key = await self._key(request)
+        view = await uninterrupted(self._agent.replace(sender_id, items, verbosity, key))
         return await self._replies.tracker(request, view)
 
     @app.route("/conversations/<sender_id>/respond", methods=["GET", "POST"])
@@ -310,14 +313,18 @@ class Server:
     async def respond(self, request: Request, sender_id: str) -> bytes:
         """Handle one user message and answer with what the bot said."""
         text = await self._message(request, "Invalid respond parameter specified.")
-        messages = await self._talk(text, sender_id)
+        messages = await self._talk(text, sender_id, await self._key(request))
         return send_json(request, [message_dict(message) for message in messages])
 
-    async def _talk(self, text: str, sender_id: str) -> list[BotMessage]:
+    async def _talk(self, text: str, sender_id: str, key: RequestKey | None) -> list[BotMessage]:
         try:
-            return await uninterrupted(self._agent.handle_text(text, sender_id))
+            return await uninterrupted(self._agent.handle_text(text, sender_id, key))
         except RasaCoreError as error:
             raise _server_failure(error, ActionFailed) from error
+
+    async def _key(self, request: Request) -> RequestKey | None:
+        """What tells this request when it comes again."""
+        return await request_key(request, self._agent.keep_answers, self._agent.slices)
 
     async def _message(self, request: Request, missing: str) -> str:
         if request.method == b"POST":
@@ -330,7 +337,8 @@ class Server:
         """Run one action."""
         verbosity = verbosity_of(query_of(request))
         ask = ExecuteRequest.from_json(await self._bodies.object(request))
-        work = self._agent.execute(sender_id, ask.action, ask.policy, ask.confidence, verbosity)
+        key = await self._key(request)
+        work = self._agent.execute(sender_id, ask.action, ask.policy, ask.confidence, verbosity, key)
         try:
             view, messages = await uninterrupted(work)
         except UnknownAction as error:
@@ -360,8 +368,9 @@ class Server:
         """Log a message without answering it."""
         verbosity = verbosity_of(query_of(request))
         ask = MessageRequest.from_json(await self._bodies.object(request))
+        key = await self._key(request)
         try:
-            view = await uninterrupted(self._agent.log_message(sender_id, ask.text, ask.parse_data, verbosity))
+            view = await uninterrupted(self._agent.log_message(sender_id, ask.text, ask.parse_data, verbosity, key))
         except RasaCoreError as error:
             raise _server_failure(error, MessageFailed) from error
         return await self._replies.tracker(request, view)
@@ -373,8 +382,9 @@ class Server:
     async def parse_message(self, request: Request, sender_id: str) -> bytes | None:
         """Log a message and name the action that the caller is to run."""
         text = await self._message(request, "Invalid parse parameter specified.")
+        key = await self._key(request)
         try:
-            answer = await uninterrupted(self._agent.parse_old(sender_id, text))
+            answer = await uninterrupted(self._agent.parse_old(sender_id, text, key))
         except RasaCoreError as error:
             raise _server_failure(error, MessageFailed) from error
         return await self._next_action(request, answer)
@@ -384,8 +394,10 @@ class Server:
     async def continue_turn(self, request: Request, sender_id: str) -> bytes | None:
         """Log what the caller ran and name the next action."""
         ask = ContinueRequest.from_json(await self._bodies.object(request))
+        key = await self._key(request)
+        work = self._agent.continue_old(sender_id, ask.executed_action, ask.events, key)
         try:
-            answer = await uninterrupted(self._agent.continue_old(sender_id, ask.executed_action, ask.events))
+            answer = await uninterrupted(work)
         except UnknownAction as error:
             raise InvalidParameter(str(error), parameter="executed_action", **{"in": "body"}) from error
         except RasaCoreError as error:

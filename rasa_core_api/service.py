@@ -40,6 +40,9 @@ from rasa_core_api.trusted import class_finder
 
 log = Logger()
 
+#: The variable that names this process among all that share a store; without it a name is made up.
+OWNER = "RASA_CORE_API_OWNER"
+
 #: Seconds that turns in flight get to end when the server stops.
 GRACE = 20.0
 
@@ -75,6 +78,7 @@ class Service:
             await self.agent.store.open()
         except InvalidConfiguration as error:
             raise InvalidConfiguration(f"{self.settings.endpoints}: {error}", **error.details) from error
+        self.agent.start()
         self.delivery.start()
 
     async def stop(self) -> None:
@@ -131,6 +135,8 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
         ),
         new_id=new_id,
         failure_template=settings.failure_template,
+        owner=environ.get(OWNER, ""),
+        keep_answers=settings.keep_answers,
         version=wire if release_of(wire).sends_version else _NEWEST,
         slices=slices,
     )
@@ -156,6 +162,7 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
         find_class=find_class,
         http=http,
     )
+    agent.output_of = {channel.name(): channel.reminder_output for channel in channels}
     _tell_mistakes(agent, settings, environ)
     tokens = None
     if settings.jwt_secret is not None:

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from rasa_core_api.constants import DEFAULT_PORT
 from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.messages import KEEP_ANSWERS
 from rasa_core_api.releases import RELEASES, release_of
 from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
 
@@ -17,7 +18,7 @@ from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
 PREFIX = "RASA_CORE_API_"
 
 #: Variables with the prefix that are no flags.
-_OTHER_VARIABLES = frozenset({"CONFORMANCE"})
+_OTHER_VARIABLES = frozenset({"CONFORMANCE", "OWNER", "PREDECESSOR"})
 
 DEFAULT_LOG_FILE = "rasa_core.log"
 
@@ -44,6 +45,7 @@ class RunSettings:
     channel_auth: bool = False
     failure_template: str | None = None
     trusted_modules: tuple[str, ...] = ()
+    keep_answers: float = KEEP_ANSWERS  # seconds
     console: bool = True  # the console may be started where no channel is named
 
 
@@ -95,6 +97,9 @@ def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.Argumen
                          help="largest request body that is read (%(default)s)")  # fmt: skip
     network.add_argument("--compatibility_version", type=_version, default=DEFAULT_COMPATIBILITY_VERSION,
                          metavar="VERSION", help="release whose answers clients expect (%(default)s)")  # fmt: skip
+    network.add_argument("--keep_answers", type=_seconds, default=KEEP_ANSWERS, metavar="SECONDS",
+                         help="how long a request that comes again is known by its Idempotency-Key or message_id and "
+                         "gets the answer of the first one (%(default)g)")  # fmt: skip
     rights = parser.add_argument_group("who may")
     rights.add_argument("--auth_token", type=_secret, metavar="TOKEN",
                         help="token that API requests carry as ?token=TOKEN")  # fmt: skip
@@ -132,6 +137,16 @@ def _megabytes(text: str) -> float:
     return size
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 366 * 86_400:
+        raise argparse.ArgumentTypeError("more than 0 seconds and at most a year are expected")
+    return seconds
+
+
 def _version(text: str) -> str:
     try:
         release = release_of(text)
@@ -162,6 +177,7 @@ def settings_of(arguments: argparse.Namespace, console: bool = True) -> RunSetti
         max_body=int(arguments.max_body_mb * (1 << 20)),
         channel_auth=arguments.channel_auth,
         failure_template=arguments.failure_template,
+        keep_answers=arguments.keep_answers,
         trusted_modules=tuple(name.strip() for name in arguments.trusted_modules.split(",") if name.strip()),
         console=console,
     )

@@ -1,18 +1,22 @@
-"""Tests of reminders: when they begin, and what becomes of those that fail."""
+"""Tests of reminders: when they begin, what becomes of those that fail, and of those that another process left."""
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import ReminderScheduled
-from rasa_core_api.exceptions import UnknownAction
-from rasa_core_api.reminders import Reminders
+from rasa_core_api.exceptions import RasaCoreError, StoreUnavailable, UnknownAction
+from rasa_core_api.reminders import LOOK, RETRY, Reminders, due_at
+from rasa_core_api.tracker_store.memory import MemoryStore
+from rasa_core_api.tracker_store.turns import Reminder, TurnNote
 from tests.conftest import LoggedFailures
 
 
@@ -30,19 +34,38 @@ class Bench:
         self.clock = Rounds()
         self.fired: list[str] = []
         self.error = error
+        self.store = MemoryStore(self.clock)
+        self.reminders = self.made()
+
+    def made(self) -> Reminders:
         times = iter(range(1_000_000))
         slices = Slices(self.clock, 0.5, lambda: float(next(times)))
-        self.reminders = Reminders(self.clock, self.clock.seconds, self.fire, slices)
+        return Reminders(self.clock, self.clock.seconds, self.store, self.fire, slices)
 
-    async def fire(self, sender_id: str, reminder: ReminderScheduled, channel: object) -> None:
-        self.fired.append(f"{sender_id} {reminder.name}")
+    async def fire(self, reminder: Reminder, channel: object) -> None:
+        self.fired.append(f"{reminder.sender_id} {reminder.name}")
         if self.error is not None:
             raise self.error
 
-    def remind(self, name: str, second: int, sender_id: str = "u", **changes: Any) -> None:
-        when = datetime.fromtimestamp(second, timezone.utc)
-        values = {"action_name": "a", "trigger_date_time": when, "name": name, "timestamp": 0.0, **changes}
-        self.reminders.schedule(sender_id, ReminderScheduled(**values), None)
+    def do(self, work: Coroutine[Deferred[Any], Any, Any]) -> Any:
+        results: list[Any] = []
+        Deferred.fromCoroutine(work).addCallback(results.append)
+        return results[0]
+
+    def stored(self, sender_id: str = "u") -> list[str]:
+        return [reminder.name for reminder in self.do(self.store.reminders(sender_id))]
+
+    def remind(self, name: str, due: float, sender_id: str = "u", known: bool = True) -> Reminder:
+        """Store a reminder; unless `known`, as another process does."""
+        tail = self.do(self.store.read(sender_id))
+        end = 0 if tail is None else tail.end
+        reminder = Reminder(sender_id, name, due, end)
+        when = datetime(2000, 1, 1, tzinfo=timezone.utc)
+        event = ReminderScheduled(action_name="a", trigger_date_time=when, name=name, timestamp=0.0)
+        self.do(self.store.append(sender_id, end, [event], TurnNote(reminders=[reminder])))
+        if known:
+            self.reminders.scheduled(reminder, None)
+        return reminder
 
 
 def test_one_name_is_one_reminder() -> None:
@@ -55,6 +78,7 @@ def test_one_name_is_one_reminder() -> None:
     assert bench.fired == ["v r"]
     bench.clock.advance(3)
     assert bench.fired == ["v r", "u r"]
+    assert bench.stored() == bench.stored("v") == []
 
 
 def test_many_at_once_begin_in_slices() -> None:
@@ -71,8 +95,8 @@ def test_many_at_once_begin_in_slices() -> None:
     assert bench.fired[-1] == "u later"
 
 
-def test_stopping_forgets_all() -> None:
-    """Nothing begins after the end, be it due already or not."""
+def test_stopping_leaves_all_to_the_store() -> None:
+    """Nothing begins after the end, be it due already or not; the next start finds it."""
     bench = Bench()
     for number in range(10):
         bench.remind(str(number), 5)
@@ -84,25 +108,93 @@ def test_stopping_forgets_all() -> None:
     bench.clock.pump([0.001] * 20)
     bench.clock.advance(10)
     assert len(bench.fired) == begun
+    again = bench.made()
+    again.start()
+    bench.clock.pump([0.001] * 40)
+    assert len(bench.fired) == 11
+    again.stop()
+
+
+def test_reminders_of_others_are_found() -> None:
+    """What another process left is fired on time when a look comes before, else at the next look."""
+    bench = Bench()
+    bench.remind("early", 10, known=False)
+    bench.reminders.start()
+    bench.remind("unseen", 12, known=False)
+    bench.remind("far", 3 * LOOK, known=False)
+    bench.clock.advance(10)
+    assert bench.fired == ["u early"]
+    bench.clock.advance(LOOK - 10)
+    bench.clock.advance(0.01)
+    assert bench.fired == ["u early", "u unseen"]
+    for _ in range(3):
+        bench.clock.advance(LOOK)
+    assert bench.fired == ["u early", "u unseen", "u far"]
+    bench.reminders.stop()
+    assert not bench.clock.getDelayedCalls()
+
+
+def test_removed_reminder_does_not_fire() -> None:
+    """A reminder that was removed from the store, or fired by somebody else, is not fired here."""
+    bench = Bench()
+    bench.do(bench.store.forget(bench.remind("r", 5)))
+    bench.clock.advance(5)
+    assert bench.fired == []
 
 
 @pytest.mark.parametrize("year", [1, 9999])
 def test_absurd_dates(year: int) -> None:
     """The first and the last year are dates like others."""
     bench = Bench()
-    bench.remind("r", 0, trigger_date_time=datetime(year, 12, 31, 23, 59, tzinfo=timezone.utc))
-    assert len(bench.reminders) == (year == 9999)
+    when = datetime(year, 12, 31, 23, 59, tzinfo=timezone.utc)
+    event = ReminderScheduled(action_name="a", trigger_date_time=when, name="r", timestamp=0.0)
+    bench.remind("r", due_at(event))
+    assert len(bench.reminders) == len(bench.stored()) == (year == 9999)
     bench.reminders.stop()
 
 
 def test_failures_are_told_in_one_line() -> None:
-    """A reminder for an action that is gone is one line in the log, whatever it is called."""
+    """A reminder for an action that is gone is one line in the log, and is not tried again."""
     bench = Bench(UnknownAction("there is no 'x'\nsecond line"))
-    bench.remind("r", 1, action_name="x" * 1000)
+    bench.remind("r", 1)
     with capturedLogs() as told:
         bench.clock.advance(1)
     (line,) = [event for event in told if event["log_level"] is LogLevel.error]
-    assert line["reason"] == "there is no 'x'" and len(line["action"]) == 100
+    assert line["reason"] == "there is no 'x'"
+    assert bench.stored() == []
+
+
+def test_store_that_is_away_is_waited_for() -> None:
+    """While the store is away a reminder waits, and fires when it is back."""
+    bench = Bench(StoreUnavailable("away"))
+    bench.remind("r", 1)
+    bench.clock.advance(1)
+    bench.clock.advance(RETRY)
+    assert bench.fired == ["u r", "u r"] and bench.stored() == ["r"]
+    bench.error = None
+    bench.clock.advance(RETRY)
+    assert bench.fired == ["u r", "u r", "u r"] and bench.stored() == []
+    bench.clock.advance(RETRY)
+    assert len(bench.fired) == 3
+
+
+def test_outage_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that cannot be asked is one line in the log, and is asked again."""
+    bench = Bench()
+    asked: list[float] = []
+
+    async def away(before: float, limit: int) -> list[Reminder]:
+        asked.append(before)
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(bench.store, "due", away)
+    with capturedLogs() as told:
+        bench.reminders.start()
+        for _ in range(3):
+            bench.clock.advance(LOOK)
+    assert len(asked) == 4
+    assert [event["reason"] for event in told if event["log_level"] is LogLevel.error] == ["away"]
+    bench.reminders.stop()
 
 
 def test_surprises_are_told_with_their_traceback(logged: LoggedFailures) -> None:
@@ -114,3 +206,26 @@ def test_surprises_are_told_with_their_traceback(logged: LoggedFailures) -> None
     bench.clock.advance(1)
     assert bench.fired == ["u r", "u s"]
     assert logged.take() == [ZeroDivisionError, ZeroDivisionError]
+
+
+def test_store_without_reminders() -> None:
+    """Where a store of somebody's own keeps none, reminders live as long as the process."""
+    bench = Bench()
+
+    class Bare(MemoryStore):
+        async def due(self, before: float, limit: int) -> list[Reminder]:
+            raise self._lacks("reminders")
+
+        async def reminders(self, sender_id: str) -> list[Reminder]:
+            raise self._lacks("reminders")
+
+        async def forget(self, reminder: Reminder) -> bool:
+            raise self._lacks("reminders")
+
+    bench.store = Bare(bench.clock)
+    bench.reminders = bench.made()
+    bench.reminders.start()
+    bench.reminders.scheduled(Reminder("u", "r", 5.0, 0), None)
+    bench.clock.advance(5)
+    assert bench.fired == ["u r"]
+    assert isinstance(bench.store._lacks("x"), RasaCoreError)

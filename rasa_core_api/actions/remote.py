@@ -48,7 +48,8 @@ class RemoteAction(Action):
                 f"the action {self.name!r} needs an action server: name it as 'action_endpoint' in the endpoints file",
                 action=self.name,
             )
-        headers = {"X-Turn-Id": call.turn_id}
+        await call.claim()
+        headers = {"X-Turn-Id": call.turn_id, "X-Turn-Step": str(call.step)}
         try:
             answer = await self._http.request_json(endpoint, "POST", body=await self._body(call), headers=headers)
         except OutgoingFailed as error:

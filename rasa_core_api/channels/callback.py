@@ -47,6 +47,9 @@ class CallbackInput(RestInput):
         super().connect(http)
         http.prepare()
 
+    def reminder_output(self) -> CallbackOutput:
+        return CallbackOutput(self._endpoint, self.http)
+
     @app.route("/", methods=["GET"])
     def health(self, request: Request) -> bytes:
         """That the channel is there."""

@@ -71,6 +71,10 @@ class InputChannel:
         """The routes. `GET /` among them is the health check."""
         raise NotImplementedError(f"{type(self).__name__} has no routes: it needs a method 'blueprint'")
 
+    def reminder_output(self) -> OutputChannel | None:
+        """Where messages go that no request waits for any more, as those of reminders after a restart."""
+        return None
+
     def started(self, port: int) -> None:
         """Called when the server listens."""
         return None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attrs import evolve
 from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
@@ -25,11 +26,13 @@ from rasa_core_api.messages import BotMessage, UserMessage
 
 log = Logger()
 
+#: Characters of a message's id.
+MAX_MESSAGE_ID = 255
 STREAM_TYPE = [b"text/event-stream"]
 
 
 class RestInput(InputChannel):
-    """`POST /webhook` with `{"sender", "message"}`; `?stream=true` sends each answer when it is there."""
+    """`POST /webhook` with `{"sender", "message", "message_id"}`; `?stream=true` sends each answer when it is there."""
 
     app = App()
     _on_new_message: OnNewMessage
@@ -72,17 +75,17 @@ class RestInput(InputChannel):
         text = body.get("message")
         if not isinstance(text, str):
             raise _bad("The body must have a 'message', a text.", "message")
-        return UserMessage(text=text, sender_id=sender_id, input_channel=self.name(), output=output)
+        message_id = checked_message_id(body.get("message_id"))
+        return UserMessage(
+            text=text, sender_id=sender_id, input_channel=self.name(), message_id=message_id, output=output
+        )
 
     async def _stream(self, request: Request, message: UserMessage) -> None:
         """Send each answer as a line of JSON; a failure ends the stream."""
         output = QueueOutputChannel(request)
         request.responseHeaders.setRawHeaders(b"Content-Type", STREAM_TYPE)
-        with_output = UserMessage(
-            text=message.text, sender_id=message.sender_id, input_channel=message.input_channel, output=output
-        )
         try:
-            await uninterrupted(self._on_new_message(with_output))
+            await uninterrupted(self._on_new_message(evolve(message, output=output)))
         except CancelledError:
             raise
         except Exception:
@@ -96,6 +99,8 @@ class RestInput(InputChannel):
 
 class QueueOutputChannel(CollectingOutputChannel):
     """Writes messages to a response, one line of JSON each, as soon as they are said."""
+
+    answers_request = True
 
     def __init__(self, request: Request) -> None:
         super().__init__()
@@ -128,6 +133,17 @@ def checked_sender(value: JSON) -> str:
         return sender_id_of(value.encode("utf-8"))
     except InvalidParameter as error:
         raise _bad(str(error), "sender") from None
+
+
+def checked_message_id(value: JSON) -> str | None:
+    """The channel's own id of a message, by which one that comes again is told. Raises `InvalidParameter`."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not (isinstance(value, str) and len(value) <= MAX_MESSAGE_ID and value.isprintable()):
+        raise _bad(f"The 'message_id' must be a text of at most {MAX_MESSAGE_ID} printable characters.", "message_id")
+    return value
 
 
 def _bad(message: str, parameter: str) -> InvalidParameter:

@@ -19,6 +19,7 @@ class PostgresStore(TrackerStore):
 
     name = "postgres"
     shared = True
+    claims = False
 
     def __init__(self, url: str, reactor: Reactor, stored: StoredEvents) -> None:
         self._stored = stored
@@ -68,7 +69,7 @@ class PostgresStore(TrackerStore):
         return result
 
     def _refuse(self, note: TurnNote) -> None:
-        if note is not NO_NOTE:
+        if note.key is not None:
             raise self._lacks("notes")
 
     async def look(

@@ -36,6 +36,7 @@ class RedisStore(TrackerStore):
 
     name = "redis"
     shared = True
+    claims = False
 
     def __init__(
         self,
@@ -175,7 +176,7 @@ class RedisStore(TrackerStore):
         return int(answer[0]), int(answer[1])
 
     def _refuse(self, note: TurnNote) -> None:
-        if note is not NO_NOTE:
+        if note.key is not None:
             raise self._lacks("notes")
 
     async def look(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,6 +140,37 @@ def _prepare(connection: Connection, path: Path, where: str) -> None:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+class Users:
+    """Who uses the file, told by a lock on another file beside it, which the system lets go of when a process ends.
+
+    `first` is called where no other process has the file: what living processes would claim in it is void.
+    """
+
+    def __init__(self, path: Path, first: Callable[[], object]) -> None:
+        self._descriptor = -1
+        try:
+            import fcntl
+        except ImportError:  # not a Unix: claims run out
+            return
+        try:
+            self._descriptor = os.open(f"{path}-users", os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                first()
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        except OSError:  # a file system without locks
+            return
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def unavailable(error: Exception) -> RasaCoreError:

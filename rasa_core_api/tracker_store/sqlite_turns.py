@@ -71,6 +71,12 @@ class TurnTables:
         elif self._known().get(sender_id, ("", 0.0))[0] == owner:
             self.end_claim(sender_id)
 
+    def void(self) -> None:
+        """Remove all claims and roles: nobody lives who has them."""
+        self._connection.execute("DELETE FROM claims")
+        self._connection.execute("DELETE FROM roles")
+        self._claims = None
+
     def end_claim(self, sender_id: str) -> None:
         """Remove whatever claim there is."""
         if self._known().pop(sender_id, None) is not None:

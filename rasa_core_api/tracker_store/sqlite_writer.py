@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import conflict
-from rasa_core_api.tracker_store.sqlite_file import connect, unavailable
+from rasa_core_api.tracker_store.sqlite_file import Users, connect, unavailable
 from rasa_core_api.tracker_store.sqlite_turns import TurnTables
 from rasa_core_api.tracker_store.texts import Block
 from rasa_core_api.tracker_store.threads import Job
@@ -163,17 +163,20 @@ class SqliteWriter:
         self._new: list[tuple[int, str, int]] = []
         self._rows: list[tuple[int, int, int, float, str]] = []
         self._durable = True
+        self._users: Users
         self.connection: Connection
         self.turns: TurnTables
 
     def open(self) -> None:
         self.connection = connect(self._path, self._where)
         self.turns = TurnTables(self.connection, self._now)
+        self._users = Users(self._path, self.turns.void)
         self._version = self.connection.execute("PRAGMA data_version").fetchone()[0]
         self._forget()
 
     def close(self) -> None:
         self.connection.close()
+        self._users.close()
 
     def run(self, jobs: Sequence[WriteJob]) -> None:
         """Commit these jobs together; where one of them cannot be written, each alone."""

@@ -1,0 +1,67 @@
+"""The claims of this process: taken before a turn's first side effect, renewed for as long as it lasts."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.tracker_store import TrackerStore
+
+log = Logger()
+
+#: Seconds that a claim lasts unless it is renewed: so long a conversation waits after a process was killed.
+LEASE = 5.0
+#: How often a claim is renewed within its time.
+_RENEWALS = 3
+
+
+class Claims:
+    """Claims conversations for `owner`; all claims are renewed with one statement."""
+
+    def __init__(self, store: TrackerStore, clock: IReactorTime, owner: str, lease: float = LEASE) -> None:
+        self._store = store
+        self._clock = clock
+        self.owner = owner
+        self._lease = lease
+        self._held: set[str] = set()
+        self._loop: LoopingCall | None = None
+        self._failing = False
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def take(self, sender_id: str, end: int, key: str | None) -> None:
+        """Claim a conversation whose log ends at `end`. Raises `ConversationHeld` and `StoreConflict`."""
+        await self._store.claim(sender_id, end, self.owner, key, self._lease)
+        self._held.add(sender_id)
+        if self._loop is None:
+            self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._renew()))
+            self._loop.clock = self._clock
+            self._loop.start(self._lease / _RENEWALS, now=False)
+
+    def ended(self, sender_id: str) -> None:
+        """The claim ended with its turn."""
+        self._held.discard(sender_id)
+        if not self._held and self._loop is not None:
+            self._loop.stop()
+            self._loop = None
+
+    async def give_up(self, sender_id: str) -> None:
+        """End a claim whose turn came to nothing; a store that is away lets it run out."""
+        self.ended(sender_id)
+        try:
+            await self._store.release(self.owner, sender_id)
+        except RasaCoreError as error:
+            log.warn("a claim has to run out: {reason}", reason=str(error))
+
+    async def _renew(self) -> None:
+        try:
+            await self._store.renew(self.owner, self._lease)
+            self._failing = False
+        except RasaCoreError as error:
+            if not self._failing:
+                log.error("claims cannot be renewed: {reason}", reason=str(error))
+            self._failing = True

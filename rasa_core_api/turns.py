@@ -1,0 +1,462 @@
+"""A turn as a transaction: its place in line, its claim, its events and its answer, stored together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeGuard, runtime_checkable
+
+from attrs import define, field, frozen
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from rasa_core_api.actions.registry import ActionRegistry
+from rasa_core_api.channels.collecting import collect
+from rasa_core_api.claims import Claims
+from rasa_core_api.concurrency import Lines, Slices
+from rasa_core_api.constants import JSON
+from rasa_core_api.dispatcher import Dispatcher
+from rasa_core_api.domain import Domain
+from rasa_core_api.events import Event, ReminderScheduled
+from rasa_core_api.exceptions import ConversationHeld, KeyReused, StoreConflict
+from rasa_core_api.interpreter import Interpreter
+from rasa_core_api.jsontext import decode, encode
+from rasa_core_api.live_trackers import LiveTrackers, replay
+from rasa_core_api.messages import BotMessage, RequestKey
+from rasa_core_api.nlg import Response, ResponseGenerator
+from rasa_core_api.policies.ensemble import Ensemble
+from rasa_core_api.releases import Release
+from rasa_core_api.reminders import due_at
+from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.turns import Earlier, Reminder, TurnNote
+from rasa_core_api.trackers import EventVerbosity, Tracker, TrackerView
+
+log = Logger()
+
+#: Responses and reminders that are handled before the reactor gets its turn.
+_AT_ONCE = 128
+#: Attempts at a turn that had no side effect yet when somebody else was faster.
+_ATTEMPTS = 50
+#: Seconds that a turn waits for another process's turn of the same conversation.
+PATIENCE = 60.0
+#: Seconds between two looks at a conversation that another process is at work in: the first, and the longest.
+_LOOK, _LOOK_MOST = 0.01, 0.25
+
+#: Name of the output channel that collects answers for the caller.
+COLLECTOR = "collector"
+
+
+class OutputChannel(Protocol):
+    """Where the answers of a turn go when they are not collected."""
+
+    def channel_name(self) -> str:
+        """What response generators and logs call it."""
+
+    async def send(self, recipient_id: str, response: Response) -> None:
+        """Send one response."""
+
+
+@runtime_checkable
+class RequestOutput(Protocol):
+    """An output channel to whoever sent the message: a request that comes again gets the messages again."""
+
+    answers_request: bool
+
+    def keep(self, messages: Sequence[BotMessage]) -> Any:
+        """Send messages."""
+
+
+class Observer(Protocol):
+    """Watches what a model does in turns."""
+
+    def predicted(self, tracker: Tracker, action: str) -> None:
+        """The policies chose an action; the tracker does not have it yet."""
+
+    def turn_over(self, failed: bool) -> None:
+        """A turn ended; `failed`: it or one of its actions did."""
+
+
+@frozen(kw_only=True)
+class Model:
+    """A generation in service: everything a turn needs, immutable, swapped as a whole."""
+
+    domain: Domain
+    ensemble: Ensemble
+    actions: ActionRegistry
+    generator: ResponseGenerator
+    interpreter: Interpreter
+    fingerprint: str
+    action_fingerprints: Mapping[str, JSON] = field(factory=dict, repr=False)
+    source: str = ""
+    observer: Observer | None = field(default=None, repr=False)
+    #: The templates of the domain, where a server generates the responses.
+    own_templates: ResponseGenerator | None = None
+
+    @property
+    def release(self) -> Release:
+        return self.domain.release
+
+
+@define
+class Turn:
+    """What is under way in one conversation; `stored` is the log's end in the store, `base` the turn's first number."""
+
+    model: Model
+    tracker: Tracker
+    dispatcher: Dispatcher
+    stored: int
+    base: int
+    output: OutputChannel | None = None
+    request: RequestKey | None = None
+    fired: Reminder | None = None  # the reminder that it comes from
+    resumed: bool = False  # a part of it was stored before the process that ran it ended
+    answers: list[BotMessage] = field(factory=list)
+    responses: list[Response] = field(factory=list)  # what went to the output, for a request that may come again
+    extra: dict[str, JSON] = field(factory=dict)  # what else the request is answered with
+    reminders: list[Reminder] = field(factory=list)
+    failed: bool = False  # an action did
+    claimed: bool = False
+    effects: bool = False  # something left the process, or a part was stored
+
+    def remind(self, event: ReminderScheduled) -> None:
+        """Keep a reminder whose event was logged last."""
+        name = None if self.output is None else self.output.channel_name()
+        tracker = self.tracker
+        self.reminders.append(Reminder(tracker.sender_id, event.name, due_at(event), tracker.end - 1, name))
+
+
+@frozen
+class Outcome:
+    """What a turn came to, now or when the same request came before."""
+
+    answers: list[BotMessage]
+    extra: Mapping[str, JSON]
+    view: TrackerView | None = None
+
+
+#: What a turn does between its beginning and its end; it may be run again when nothing of it left the process.
+Work = Callable[[Turn], Awaitable[None]]
+
+
+@define
+class Turns:
+    """Runs turns as transactions; those of one conversation one after another, in the order they came.
+
+    A turn that fails leaves nothing in the store, and the next one begins from what is stored. `scheduled` is told of
+    reminders once they are stored, with the output channel of their turn; `told` is told of every conversation whose
+    log has grown.
+    """
+
+    store: TrackerStore
+    trackers: LiveTrackers
+    lines: Lines
+    slices: Slices
+    clock: IReactorTime
+    claims: Claims
+    scheduled: Callable[[Reminder, object], None]
+    told: Callable[[str], None] = lambda sender_id: None
+    _plain: TurnNote = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._plain = TurnNote(owner=self.claims.owner)
+
+    async def run(
+        self,
+        model: Model,
+        sender_id: str,
+        work: Work,
+        *,
+        output: OutputChannel | None = None,
+        request: RequestKey | None = None,
+        fired: Reminder | None = None,
+        verbosity: EventVerbosity | None = None,
+        over: Callable[[bool], None] | None = None,
+    ) -> Outcome:
+        """Do `work` as one turn, unless the same request came before: then its outcome is given again.
+
+        `over` is told at the end whether the turn, or one of its actions, failed. Raises `KeyReused` for a key that
+        another request had, and `ConversationHeld` where another process does not come to an end.
+        """
+        async with self.lines.of(sender_id):
+            await self.slices.breathe()
+            waited = _Patience(self.clock, sender_id)
+            for attempt in range(1, _ATTEMPTS + 1):
+                opened = await self.trackers.open(sender_id, model.domain, request, self.claims.owner)
+                earlier = opened.earlier
+                if earlier is not None and request is not None:
+                    kept = _kept(earlier, request)
+                    if earlier.done:
+                        return await self._again(model, opened.tracker, earlier, kept, output, verbosity)
+                else:
+                    kept = {}
+                if opened.held:
+                    await waited.wait(opened.held)
+                    continue
+                turn = self._begin(model, opened.tracker, opened.stored, output, request, earlier, kept)
+                turn.fired = fired
+                try:
+                    if turn.resumed:
+                        await self._send_again(turn)
+                    await work(turn)
+                    await self.commit(turn)
+                except (StoreConflict, ConversationHeld) as error:
+                    # somebody else was faster: begin anew from what is stored now, if that can harm nobody
+                    await self.abandon(turn)
+                    if turn.effects or attempt == _ATTEMPTS:
+                        _tell(over, True)
+                        raise
+                    if isinstance(error, ConversationHeld):
+                        await waited.wait(error.seconds)
+                    continue
+                except BaseException as error:
+                    await self.abandon(turn)
+                    _tell(over, turn.failed or isinstance(error, Exception))
+                    raise
+                finally:
+                    turn.tracker.release_followup()
+                _tell(over, turn.failed)
+                view = None if verbosity is None else turn.tracker.view(verbosity)
+                return Outcome(turn.answers, turn.extra, view)
+        raise ConversationHeld(sender_id)
+
+    def _begin(
+        self,
+        model: Model,
+        tracker: Tracker,
+        stored: int,
+        output: OutputChannel | None,
+        request: RequestKey | None,
+        earlier: Earlier | None,
+        kept: Mapping[str, JSON],
+    ) -> Turn:
+        name = COLLECTOR if output is None else output.channel_name()
+        dispatcher = Dispatcher(model.generator, name, model.release)
+        turn = Turn(model, tracker, dispatcher, stored, stored, output, request)
+        if earlier is not None:
+            turn.base = earlier.base
+            turn.resumed = turn.effects = True
+            turn.answers = _messages(kept)
+            turn.responses = list(kept.get("responses") or ())
+        return turn
+
+    async def claim(self, turn: Turn) -> None:
+        """Keep other processes out of the conversation before something leaves this one."""
+        if not turn.claimed and self.store.claims:
+            key = None if turn.request is None else turn.request.key
+            await self.claims.take(turn.tracker.sender_id, turn.stored, key)
+            turn.claimed = True
+        turn.effects = True
+
+    async def commit(self, turn: Turn, done: bool = True) -> None:
+        """Store the new events and what was said, then schedule reminders and send what is to be sent.
+
+        Not `done`: more of this turn is to come.
+        """
+        tracker = turn.tracker
+        responses, turn.dispatcher.responses = turn.dispatcher.responses, []
+        if responses:
+            await self._collect(turn, responses)
+        if not done:
+            await self.claim(turn)
+        kept = turn.request is not None or turn.fired is not None
+        if tracker.end > turn.stored or (done and (kept or turn.claimed)):
+            note = self._note(turn, done)
+            events = tracker.events_since(turn.stored)
+            turn.stored = await self.store.append(tracker.sender_id, turn.stored, events, note)
+            self.trackers.keep(tracker)
+            if done and turn.claimed:
+                self.claims.ended(tracker.sender_id)
+                turn.claimed = False
+            if events:
+                self.told(tracker.sender_id)
+        if turn.reminders:
+            reminders, turn.reminders = turn.reminders, []
+            for number, reminder in enumerate(reminders, 1):
+                self.scheduled(reminder, turn.output)
+                if not number % _AT_ONCE:
+                    await self.slices.breathe()
+        if responses and turn.output is not None:
+            await _send(turn.output, tracker.sender_id, responses)
+
+    async def _collect(self, turn: Turn, responses: Sequence[Response]) -> None:
+        if turn.output is not None and not _answers(turn.output):
+            if turn.request is not None:
+                turn.responses += responses
+            return
+        sender_id, release = turn.tracker.sender_id, turn.model.release
+        for number, response in enumerate(responses, 1):
+            turn.answers += collect(sender_id, response, release)
+            if not number % _AT_ONCE:
+                await self.slices.breathe()
+
+    def _note(self, turn: Turn, done: bool) -> TurnNote:
+        request = turn.request
+        if done and request is None and turn.fired is None and not turn.reminders:
+            return self._plain
+        owner = self.claims.owner
+        if request is None:
+            return TurnNote(owner=owner, done=done, reminders=turn.reminders, fired=turn.fired)
+        kept: dict[str, JSON] = {"digest": request.digest, "messages": [answer.as_dict() for answer in turn.answers]}
+        if turn.responses:
+            kept["responses"] = turn.responses
+        if turn.extra:
+            kept["extra"] = turn.extra
+        return TurnNote(
+            owner=owner,
+            key=request.key,
+            base=turn.base,
+            answer=encode(kept),
+            keep=request.keep,
+            done=done,
+            reminders=turn.reminders,
+            fired=turn.fired,
+        )
+
+    async def abandon(self, turn: Turn) -> None:
+        """Give up what was not stored."""
+        sender_id = turn.tracker.sender_id
+        self.trackers.drop(sender_id)
+        if turn.claimed:
+            turn.claimed = False
+            await self.claims.give_up(sender_id)
+
+    # --- requests that come again --------------------------------------------------------------------
+
+    async def _again(
+        self,
+        model: Model,
+        tracker: Tracker,
+        earlier: Earlier,
+        kept: Mapping[str, JSON],
+        output: OutputChannel | None,
+        verbosity: EventVerbosity | None,
+    ) -> Outcome:
+        """The outcome of a turn that is over; nothing runs."""
+        if output is not None and _answers(output):
+            output.keep(_messages(kept))
+        view = None if verbosity is None else await self._view_at(tracker, earlier.end, verbosity)
+        return Outcome(_messages(kept), kept.get("extra") or {}, view)
+
+    async def _view_at(self, tracker: Tracker, end: int, verbosity: EventVerbosity) -> TrackerView:
+        """The conversation as it was when its log ended there; one that was replaced since, as it is."""
+        if end == tracker.end or end <= tracker.start:
+            return tracker.view(verbosity)
+        past = Tracker(tracker.sender_id, tracker.domain, tracker.start)
+        await replay(past, list(tracker.events[: end - tracker.start]), self.slices)
+        return past.view(verbosity)
+
+    async def _send_again(self, turn: Turn) -> None:
+        """What was said before the process ended may not have arrived."""
+        output = turn.output
+        if output is not None and _answers(output):
+            output.keep(turn.answers)
+        elif output is not None:
+            await _send(output, turn.tracker.sender_id, turn.responses)
+
+    # --- a log in the place of another ---------------------------------------------------------------
+
+    async def replace(
+        self,
+        sender_id: str,
+        domain: Domain,
+        events: Sequence[Event],
+        verbosity: EventVerbosity,
+        request: RequestKey | None = None,
+    ) -> TrackerView:
+        """Begin the conversation anew with these events, unless the same request did that already."""
+        async with self.lines.of(sender_id):
+            await self.slices.breathe()
+            note = self._plain
+            if request is not None:
+                opened = await self.trackers.open(sender_id, domain, request, self.claims.owner)
+                if opened.earlier is not None:
+                    _kept(opened.earlier, request)
+                    return await self._view_at(opened.tracker, opened.earlier.end, verbosity)
+                kept = encode({"digest": request.digest})
+                note = TurnNote(owner=self.claims.owner, key=request.key, answer=kept, keep=request.keep)
+            waited = _Patience(self.clock, sender_id)
+            while True:
+                try:
+                    start, _ = await self.store.replace(sender_id, events, note)
+                    break
+                except ConversationHeld as error:
+                    await waited.wait(error.seconds)
+            self.trackers.drop(sender_id)
+            tracker = Tracker(sender_id, domain, start)
+            await replay(tracker, events, self.slices)
+            self.trackers.keep(tracker)
+            self.told(sender_id)
+            return tracker.view(verbosity)
+
+    # --- without a turn ------------------------------------------------------------------------------
+
+    async def current(self, sender_id: str, domain: Domain) -> Tracker:
+        """The tracker, stored when the conversation is new; the caller holds its place in line."""
+        for _ in range(_ATTEMPTS):
+            tracker, stored = await self.trackers.current(sender_id, domain)
+            if tracker.end == stored:
+                return tracker
+            try:
+                await self.store.append(sender_id, stored, tracker.events_since(stored), self._plain)
+            except StoreConflict:  # somebody else began it
+                self.trackers.drop(sender_id)
+                continue
+            except ConversationHeld:  # somebody else is about to
+                return tracker
+            self.trackers.keep(tracker)
+            self.told(sender_id)
+            return tracker
+        raise ConversationHeld(sender_id)
+
+
+@define
+class _Patience:
+    """Waits for somebody else's turn, with growing pauses and not for ever."""
+
+    _clock: IReactorTime
+    _sender_id: str
+    _pause: float = _LOOK
+    _since: float | None = None
+
+    async def wait(self, held: float) -> None:
+        """Wait a little. Raises `ConversationHeld`."""
+        now = self._clock.seconds()
+        if self._since is None:
+            self._since = now
+        if now - self._since > PATIENCE:
+            raise ConversationHeld(self._sender_id, held)
+        await deferLater(self._clock, self._pause)
+        self._pause = min(2 * self._pause, _LOOK_MOST)
+
+
+def _tell(over: Callable[[bool], None] | None, failed: bool) -> None:
+    if over is not None:
+        over(failed)
+
+
+def _kept(earlier: Earlier, request: RequestKey) -> Mapping[str, Any]:
+    """What is kept under the request's key. Raises `KeyReused` where that was another request."""
+    kept = decode(earlier.answer.encode())
+    assert isinstance(kept, dict)
+    if kept.get("digest") != request.digest:
+        raise KeyReused("This key was used for another request already.")
+    return kept
+
+
+def _messages(kept: Mapping[str, Any]) -> list[BotMessage]:
+    return [BotMessage(**message) for message in kept.get("messages") or ()]
+
+
+def _answers(output: object) -> TypeGuard[RequestOutput]:
+    return isinstance(output, RequestOutput) and output.answers_request
+
+
+async def _send(output: OutputChannel, sender_id: str, responses: Sequence[Response]) -> None:
+    for response in responses:
+        try:
+            await output.send(sender_id, response)
+        except CancelledError:
+            raise
+        except Exception:
+            log.failure("a message could not be sent over {channel}", channel=output.channel_name())
