@@ -46,8 +46,9 @@ class Claims:
         """The claim ended with its turn."""
         self._held.discard(sender_id)
         if not self._held and self._loop is not None:
-            self._loop.stop()
-            self._loop = None
+            loop, self._loop = self._loop, None
+            if loop.running:
+                loop.stop()
 
     async def give_up(self, sender_id: str) -> None:
         """End a claim whose turn came to nothing; a store that is away lets it run out."""

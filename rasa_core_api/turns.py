@@ -181,7 +181,8 @@ class Turns:
         async with self.lines.of(sender_id):
             await self.slices.breathe()
             waited = _Patience(self.clock, sender_id)
-            for attempt in range(1, _ATTEMPTS + 1):
+            attempts = 0
+            while True:
                 opened = await self.trackers.open(sender_id, model.domain, request, self.claims.owner)
                 earlier = opened.earlier
                 if earlier is not None and request is not None:
@@ -193,6 +194,7 @@ class Turns:
                 if opened.held:
                     await waited.wait(opened.held)
                     continue
+                attempts += 1
                 turn = self._begin(model, opened.tracker, opened.stored, output, request, earlier, kept)
                 turn.fired = fired
                 try:
@@ -203,22 +205,24 @@ class Turns:
                 except (StoreConflict, ConversationHeld) as error:
                     # somebody else was faster: begin anew from what is stored now, if that can harm nobody
                     await self.abandon(turn)
-                    if turn.effects or attempt == _ATTEMPTS:
+                    if turn.effects or attempts == _ATTEMPTS:
                         _tell(over, True)
                         raise
                     if isinstance(error, ConversationHeld):
                         await waited.wait(error.seconds)
                     continue
-                except BaseException as error:
+                except Exception:
                     await self.abandon(turn)
-                    _tell(over, turn.failed or isinstance(error, Exception))
+                    _tell(over, True)
+                    raise
+                except BaseException:  # the process ends: no time to wait for the store
+                    self.trackers.drop(sender_id)
                     raise
                 finally:
                     turn.tracker.release_followup()
                 _tell(over, turn.failed)
                 view = None if verbosity is None else turn.tracker.view(verbosity)
                 return Outcome(turn.answers, turn.extra, view)
-        raise ConversationHeld(sender_id)
 
     def _begin(
         self,

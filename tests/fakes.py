@@ -90,10 +90,13 @@ class Bot:
         store: TrackerStore | None = None,
         http: FakeHTTP | None = None,
         endpoints: Endpoints | None = None,
+        clock: Clock | None = None,
         **settings: Any,
     ) -> None:
-        self.clock = Clock()
-        self.clock.advance(1_000_000.0)
+        if clock is None:
+            clock = Clock()
+            clock.advance(1_000_000.0)
+        self.clock = clock
         self.http = http or FakeHTTP()
         ids = iter(f"id-{number}" for number in range(1_000_000))
         self.agent = Agent(

@@ -1,0 +1,432 @@
+"""Tests of turns as transactions: requests that come again, and processes that share a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rasa_core_api.claims import LEASE
+from rasa_core_api.endpoints import EndpointConfig, Endpoints
+from rasa_core_api.events import Event
+from rasa_core_api.exceptions import ConversationHeld, KeyReused, StoreConflict, StoreUnavailable
+from rasa_core_api.messages import BotMessage, RequestKey, UserMessage
+from rasa_core_api.nlg import Response
+from rasa_core_api.tracker_store.memory import MemoryStore
+from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
+from rasa_core_api.trackers import EventVerbosity
+from rasa_core_api.turns import PATIENCE
+from tests.conftest import LoggedFailures
+from tests.fakes import Bot, FakeHTTP
+from tests.samples import domain
+
+ACTIONS = "http://actions/webhook"
+ENDPOINTS = Endpoints(action_endpoint=EndpointConfig(url=ACTIONS))
+SCRIPT: dict[str | None, list[str]] = {
+    "greet": ["utter_hi"],
+    "bye": ["utter_bye"],
+    "inform": ["action_search", "utter_hi"],
+}
+FOUND = (200, {"events": [], "responses": [{"text": "found"}]})
+KEY = RequestKey("k", "d")
+
+
+class SharedStore(MemoryStore):
+    """A store that several processes use: here several agents of one process."""
+
+    shared = True
+    claims = True
+
+
+class ActionServer:
+    """Counts calls; those that arrive while it is `slow` wait for `answer`."""
+
+    def __init__(self) -> None:
+        self.slow = False
+        self.waiting: list[Deferred[Any]] = []
+        self.http = FakeHTTP({ACTIONS: self})
+
+    def __call__(self, call: Any) -> Any:
+        if not self.slow:
+            return FOUND
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def answer(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for call in waiting:
+            call.callback(FOUND)
+
+    @property
+    def turn_ids(self) -> list[str]:
+        return [headers["X-Turn-Id"] for headers in self.http.headers]
+
+
+class Cluster:
+    """Two servers on one store, and their action server, on one clock."""
+
+    def __init__(self, release: str = "0.11") -> None:
+        self.actions = ActionServer()
+        first = Bot(domain(release), SCRIPT, http=self.actions.http, endpoints=ENDPOINTS)
+        self.clock: Clock = first.clock
+        self.store = SharedStore(self.clock)
+        self.bots = [self._bot(release, name) for name in ("one", "two")]
+
+    def _bot(self, release: str, owner: str) -> Bot:
+        made = Bot(
+            domain(release), SCRIPT, store=self.store, http=self.actions.http, endpoints=ENDPOINTS, owner=owner,
+            clock=self.clock,
+        )  # fmt: skip
+        return made
+
+    def ask(self, bot: int, text: str, request: RequestKey | None = None, **members: Any) -> list[Any]:
+        """Begin a turn; the list gets its answers, or what it failed with, once it is over."""
+        results: list[Any] = []
+        message = UserMessage(text=text, sender_id="u", request=request, **members)
+        waiting = Deferred.fromCoroutine(self.bots[bot].agent.handle_message(message))
+        waiting.addCallbacks(results.append, lambda failure: results.append(failure.value))
+        self.rounds()
+        return results
+
+    def rounds(self) -> None:
+        for _ in range(50):
+            self.clock.advance(0)
+
+    def advance(self, seconds: float) -> None:
+        for _ in range(round(seconds * 10)):
+            self.clock.advance(0.1)
+            self.rounds()
+
+    def kinds(self) -> list[str]:
+        return self.bots[0].kinds()
+
+    def kill(self, bot: int) -> None:
+        """Nothing of this server happens any more."""
+        loop = self.bots[bot].agent.turns.claims._loop
+        assert loop is not None
+        loop.stop()
+
+
+ONE_GREETING = ["action action_listen", "user", "action utter_hi", "bot", "action action_listen"]
+
+
+def said(messages: Sequence[BotMessage]) -> list[str | None]:
+    return [message.text for message in messages]
+
+
+# --- requests that come again ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bot() -> Bot:
+    return Bot(domain("0.12"), SCRIPT, http=ActionServer().http, endpoints=ENDPOINTS)
+
+
+def test_repeat_gets_the_same_answer(bot: Bot) -> None:
+    """A request that comes again runs nothing and is answered as before, whatever happened since."""
+    first = bot.wait(bot.agent.handle_text("/inform", "u", KEY))
+    bot.say("/bye")
+    log = bot.log()
+    assert bot.wait(bot.agent.handle_text("/inform", "u", KEY)) == first
+    assert said(first) == ["found", "hello None"]
+    assert len(bot.http.calls) == 1 and bot.log() == log
+
+
+def test_keys_are_of_their_conversation(bot: Bot) -> None:
+    """The same key in another conversation is another request, and so is another key in the same one."""
+    for sender_id, key in (("u", "k"), ("v", "k"), ("u", "l")):
+        bot.wait(bot.agent.handle_text("/inform", sender_id, RequestKey(key, "d")))
+    assert len(bot.http.calls) == 3
+
+
+def test_other_request_under_a_key_is_refused(bot: Bot) -> None:
+    """A key that stands for something else already is an error; nothing is run or stored."""
+    bot.wait(bot.agent.handle_text("/greet", "u", KEY))
+    log = bot.log()
+    with pytest.raises(KeyReused):
+        bot.wait(bot.agent.handle_text("/bye", "u", RequestKey("k", "other")))
+    assert bot.log() == log
+
+
+def test_repeat_waits_for_the_first(bot: Bot) -> None:
+    """A request that comes again while the first is under way waits for it and gets its answer."""
+    gate: Deferred[Any] = Deferred()
+    bot.http.answers[ACTIONS] = lambda call: gate
+    answers: list[Any] = []
+    for _ in range(3):
+        Deferred.fromCoroutine(bot.agent.handle_text("/inform", "u", KEY)).addCallback(answers.append)
+    bot.clock.pump([0] * 20)
+    assert answers == []
+    gate.callback(FOUND)
+    bot.clock.pump([0] * 20)
+    assert len(answers) == 3 and answers[0] == answers[1] == answers[2]
+    assert len(bot.http.calls) == 1
+
+
+def test_failed_request_may_come_again(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is not kept: the request runs when it comes again."""
+
+    async def away(*_: Any) -> int:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bot.agent.store, "append", away)
+        with pytest.raises(StoreUnavailable):
+            bot.wait(bot.agent.handle_text("/greet", "u", KEY))
+    assert bot.log() == []
+    assert said(bot.wait(bot.agent.handle_text("/greet", "u", KEY))) == ["hello None"]
+    assert bot.kinds() == ONE_GREETING
+
+
+def test_answers_are_kept_for_a_time(bot: Bot) -> None:
+    """Beyond its time a key stands for nothing."""
+    request = RequestKey("k", "d", 60.0)
+    bot.wait(bot.agent.handle_text("/greet", "u", request))
+    bot.clock.advance(59.0)
+    bot.wait(bot.agent.handle_text("/greet", "u", request))
+    assert bot.kinds().count("user") == 1
+    bot.clock.advance(2.0)
+    bot.wait(bot.agent.handle_text("/greet", "u", request))
+    assert bot.kinds().count("user") == 2
+
+
+def test_message_ids_of_channels(bot: Bot) -> None:
+    """A channel's own message id is a key; the same id of another channel is not the same."""
+    for channel in ("rest", "rest", "other"):
+        message = UserMessage(text="/greet", sender_id="u", input_channel=channel, message_id="m1")
+        bot.wait(bot.agent.handle_message(message))
+    assert bot.kinds().count("user") == 2
+
+
+def test_views_are_those_of_then(bot: Bot) -> None:
+    """Requests that are answered with the tracker show it as it was when they came first."""
+    agent = bot.agent
+    slot = {"event": "slot", "name": "city", "value": "rome", "timestamp": 5.0}
+    keys = iter(f"k{number}" for number in range(10))
+
+    def twice(work: Any) -> None:
+        request = RequestKey(next(keys), "d")
+        first = bot.wait(work(request))
+        log = bot.log()
+        bot.say("/bye")
+        assert bot.wait(work(request)) == first
+        assert len(bot.log()) == len(log) + 4
+
+    everything = EventVerbosity.ALL
+    twice(lambda key: agent.append("u", [slot], True, everything, key))
+    twice(lambda key: agent.execute("u", "utter_hi", None, None, everything, key))
+    twice(lambda key: agent.log_message("u", "/greet", None, everything, key))
+    twice(lambda key: agent.parse_old("u", "/greet", key))
+    twice(lambda key: agent.continue_old("u", "utter_hi", [], key))
+    twice(lambda key: agent.replace("u", [slot, slot], everything, key))
+
+
+def test_view_of_a_log_that_was_replaced(bot: Bot) -> None:
+    """Where the log of then is gone, the tracker is shown as it is."""
+    slot = {"event": "slot", "name": "city", "value": "rome", "timestamp": 5.0}
+    bot.wait(bot.agent.append("u", [slot], True, EventVerbosity.ALL, KEY))
+    bot.wait(bot.agent.replace("u", [slot, slot, slot]))
+    view = bot.wait(bot.agent.append("u", [slot], True, EventVerbosity.ALL, KEY))
+    assert len(view.events) == 3
+
+
+class Stream:
+    """A request that gets messages as they are said."""
+
+    answers_request = True
+
+    def __init__(self) -> None:
+        self.texts: list[str | None] = []
+
+    def channel_name(self) -> str:
+        return "queue"
+
+    async def send(self, recipient_id: str, response: Response) -> None:
+        self.texts.append(response.get("text"))
+
+    def keep(self, messages: Sequence[BotMessage]) -> None:
+        self.texts += said(messages)
+
+
+class Push(Stream):
+    """A channel that posts messages to somebody else."""
+
+    answers_request = False
+
+
+def test_stream_is_given_again(bot: Bot) -> None:
+    """A stream that is asked for again gets all messages again; what was pushed elsewhere is not pushed twice."""
+    for kind, again in ((Stream, ["found", "hello None"]), (Push, [])):
+        outputs = [kind(), kind()]
+        for output in outputs:
+            message = UserMessage(text="/inform", sender_id=kind.__name__, output=output, request=KEY)
+            bot.wait(bot.agent.handle_message(message))
+        assert [output.texts for output in outputs] == [["found", "hello None"], again]
+    assert len(bot.http.calls) == 2
+
+
+# --- several processes -------------------------------------------------------------------------------------
+
+
+def test_turns_of_two_processes() -> None:
+    """Two servers that are asked at once each do a whole turn, one after the other."""
+    cluster = Cluster()
+    answers = [cluster.ask(number % 2, "/greet") for number in range(6)]
+    assert all(said(answer[0]) == ["hello None"] for answer in answers)
+    assert cluster.kinds() == [ONE_GREETING[0], *(ONE_GREETING[1:] * 6)]
+
+
+def test_action_keeps_others_out() -> None:
+    """While an action of one server runs, the others wait with this conversation; then they see what it did."""
+    cluster = Cluster()
+    cluster.actions.slow = True
+    first = cluster.ask(0, "/inform")
+    second = cluster.ask(1, "/greet")
+    cluster.advance(3 * LEASE)
+    assert first == second == []
+    cluster.actions.answer()
+    cluster.advance(1)
+    assert said(first[0]) == ["found", "hello None"] and said(second[0]) == ["hello None"]
+    assert cluster.kinds().count("action action_search") == 1 and len(cluster.actions.turn_ids) == 1
+    assert len(cluster.bots[0].agent.turns.claims) == 0
+
+
+def test_repeat_at_another_server() -> None:
+    """A request that comes again at another server while the first runs waits, and runs nothing."""
+    cluster = Cluster()
+    cluster.actions.slow = True
+    answers = [cluster.ask(bot, "/inform", KEY) for bot in (0, 1, 0, 1)]
+    cluster.advance(1)
+    cluster.actions.answer()
+    cluster.advance(1)
+    assert [said(answer[0]) for answer in answers] == [["found", "hello None"]] * 4
+    assert len(cluster.actions.turn_ids) == 1
+
+
+def test_killed_server_is_succeeded() -> None:
+    """When a server dies in an action its claim runs out; the repeat calls the action with the same turn id."""
+    cluster = Cluster()
+    cluster.actions.slow = True
+    cluster.ask(0, "/inform", KEY)
+    cluster.kill(0)
+    cluster.actions.slow = False
+    second = cluster.ask(1, "/inform", KEY)
+    cluster.advance(LEASE / 2)
+    assert second == []
+    cluster.advance(LEASE)
+    assert said(second[0]) == ["found", "hello None"]
+    assert len(cluster.actions.turn_ids) == 2 and len(set(cluster.actions.turn_ids)) == 1
+    assert [headers["X-Turn-Step"] for headers in cluster.actions.http.headers] == ["0", "0"]
+    # the dead one wakes up and finds that it was succeeded: nothing of it is stored
+    log = cluster.kinds()
+    cluster.actions.answer()
+    cluster.rounds()
+    assert cluster.kinds() == log
+
+
+def test_overtaken_server_gives_up() -> None:
+    """A server whose claim ran out unnoticed fails its turn rather than doing it twice."""
+    cluster = Cluster()
+    cluster.actions.slow = True
+    first = cluster.ask(0, "/inform")
+    cluster.kill(0)
+    cluster.advance(2 * LEASE)
+    assert said(cluster.ask(1, "/greet")[0]) == ["hello None"]
+    cluster.actions.answer()
+    cluster.rounds()
+    assert isinstance(first[0], StoreConflict)
+    assert cluster.kinds() == ONE_GREETING
+    assert said(cluster.ask(0, "/greet")[0]) == ["hello None"]
+
+
+def test_nobody_waits_for_ever() -> None:
+    """A turn that waits too long for another server's is refused; later ones go on."""
+    cluster = Cluster()
+    cluster.actions.slow = True
+    cluster.ask(0, "/inform")
+    second = cluster.ask(1, "/greet")
+    cluster.advance(PATIENCE + 1)
+    assert isinstance(second[0], ConversationHeld)
+    cluster.actions.answer()
+    cluster.advance(1)
+    assert said(cluster.ask(1, "/greet")[0]) == ["hello None"]
+
+
+def test_store_that_is_away_before_an_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a claim no action is called; the turn fails, and nothing of it is stored."""
+    cluster = Cluster()
+
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster.store, "claim", away)
+        assert isinstance(cluster.ask(0, "/inform")[0], StoreUnavailable)
+    assert cluster.actions.turn_ids == [] and cluster.kinds() == []
+    assert said(cluster.ask(1, "/inform")[0]) == ["found", "hello None"]
+
+
+class TornStore(SharedStore):
+    """Loses the process after its first append: later ones never return."""
+
+    broken = False
+
+    async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
+        if self.broken and note.owner == "one" and end > 0:
+            await Deferred()
+        return await super().append(sender_id, end, events, note)
+
+
+def test_pushed_turn_goes_on_where_it_ended() -> None:
+    """A turn whose parts were pushed before its server died is finished by the repeat, not begun anew."""
+    cluster = Cluster()
+    cluster.store = TornStore(cluster.clock)
+    cluster.store.broken = True
+    cluster.bots = [cluster._bot("0.11", name) for name in ("one", "two")]
+    first, again = Stream(), Stream()
+    cluster.ask(0, "/inform", KEY, output=first)
+    assert first.texts == ["found"]
+    cluster.kill(0)
+    over = cluster.ask(1, "/inform", KEY, output=again)
+    cluster.advance(2 * LEASE)
+    assert over == [[]] and again.texts == ["found", "hello None"]
+    assert cluster.kinds() == [
+        "action action_listen", "user", "action action_search", "bot", "action utter_hi", "bot", "action action_listen",
+    ]  # fmt: skip
+    assert len(cluster.actions.turn_ids) == 1
+
+
+def test_new_conversation_that_two_look_at() -> None:
+    """Looking at an unknown conversation stores its beginning once, and never against somebody's claim."""
+    cluster = Cluster()
+    one, two = (bot.agent for bot in cluster.bots)
+    for agent in (one, two):
+        cluster.bots[0].wait(agent.tracker("u"))
+    assert cluster.kinds() == ["action action_listen"]
+    cluster.bots[0].wait(cluster.store.delete("u"))
+    cluster.actions.slow = True
+    cluster.ask(0, "/inform")
+    assert cluster.bots[1].wait(two.tracker("u")).events
+    assert cluster.kinds() == []
+    cluster.actions.answer()
+    cluster.advance(1)
+    assert cluster.kinds().count("action action_listen") == 2
+
+
+def test_reminder_fires_once_among_servers(logged: LoggedFailures) -> None:
+    """A reminder that several servers know of fires at one of them."""
+    cluster = Cluster()
+    reminder = {"event": "reminder", "action": "utter_bye", "date_time": "1970-01-12T13:46:50", "name": "r"}
+    cluster.actions.http.answers[ACTIONS] = lambda call: (200, {"events": [reminder]})
+    for bot in cluster.bots:
+        bot.agent.start()
+    cluster.ask(0, "/inform")
+    cluster.advance(20)
+    assert cluster.kinds().count("action utter_bye") == 1
+    assert cluster.bots[0].wait(cluster.store.reminders("u")) == []
+    for bot in cluster.bots:
+        bot.agent.stop()
+    assert not logged.take()
