@@ -24,9 +24,7 @@ COMMANDS = {
 def available() -> dict[str, str]:
     """The commands of this build and what they do."""
     return {
-        name: text
-        for name, text in COMMANDS.items()
-        if importlib.util.find_spec(f"rasa_core_api.{name}") is not None
+        name: text for name, text in COMMANDS.items() if importlib.util.find_spec(f"rasa_core_api.{name}") is not None
     }
 
 

@@ -95,8 +95,11 @@ def _check_sources(options: argparse.Namespace, endpoints: Endpoints | None) -> 
         domain = Domain.from_json(data, release, _remembering(custom))
         text = DomainText(path, Path(path).read_text("utf-8-sig"))
     except (RasaCoreError, OSError) as error:
-        return [_unreadable(error, path) if isinstance(error, RasaCoreError) else Finding(
-            "error", "unreadable", Place(path), str(error), "name the domain file")]
+        return [
+            _unreadable(error, path)
+            if isinstance(error, RasaCoreError)
+            else Finding("error", "unreadable", Place(path), str(error), "name the domain file")
+        ]
     found = check_domain(domain, data, text, nlg_server=endpoints is not None and endpoints.nlg is not None)
     files = StoryFiles()
     if options.stories:
@@ -104,8 +107,10 @@ def _check_sources(options: argparse.Namespace, endpoints: Endpoints | None) -> 
             files = read_stories([Path(options.stories)], release, RegexInterpreter(release).parse_sync)
         except RasaCoreError as error:
             return [*found, _unreadable(error, options.stories)]
-        found += [Finding("warning", "story-line", notice.place, notice.text, "correct the line or remove it")
-                  for notice in files.notices]
+        found += [
+            Finding("warning", "story-line", notice.place, notice.text, "correct the line or remove it")
+            for notice in files.notices
+        ]
         found += check_stories(domain, files, path)
         try:
             found += check_contradictions(domain, files, options.history)

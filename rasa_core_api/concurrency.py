@@ -120,9 +120,7 @@ class Slices:
     `budget` is in seconds; `timer` counts seconds of this process's work.
     """
 
-    def __init__(
-        self, clock: IReactorTime, budget: float = 0.005, timer: Callable[[], float] = perf_counter
-    ) -> None:
+    def __init__(self, clock: IReactorTime, budget: float = 0.005, timer: Callable[[], float] = perf_counter) -> None:
         self._clock = clock
         self._budget = budget
         self._timer = timer

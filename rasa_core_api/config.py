@@ -93,9 +93,7 @@ class _Reader:
     def _error(self, reason: str, line: int | None = None) -> InvalidConfiguration:
         if line is None:
             return InvalidConfiguration(f"{self._source}: {reason}", file=self._source)
-        return InvalidConfiguration(
-            f"{self._source}, line {line + 1}: {reason}", file=self._source, line=line + 1
-        )
+        return InvalidConfiguration(f"{self._source}, line {line + 1}: {reason}", file=self._source, line=line + 1)
 
     def _events(self) -> Iterator[Any]:
         from ruamel.yaml import cyaml

@@ -83,9 +83,7 @@ class Domain:
             if store_entities_as_slots and (slot.auto_fill or not release.auto_fill_option)
         )
         self.initial_slot_features: Mapping[str, tuple[tuple[str, float], ...]] = {
-            slot.name: features
-            for slot in self.slots
-            if (features := self._named_features(slot, slot.initial_value))
+            slot.name: features for slot in self.slots if (features := self._named_features(slot, slot.initial_value))
         }
 
     # --- reading -------------------------------------------------------------------------------------

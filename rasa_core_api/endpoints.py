@@ -309,6 +309,8 @@ class OutgoingHTTP:
         self._client_factory = client_factory
         self._client: Any = None
         self._pool: Any = None
+        self._once: Any = None  # the client for connections that are used once
+        self._used_once: set[str] = set()  # URLs of servers that close each connection
 
     def prepare(self) -> None:
         """Import what calls need now rather than in the middle of the first one."""
@@ -320,6 +322,16 @@ class OutgoingHTTP:
 
         self._pool = new_pool(self._reactor)
         return new_client(self._reactor, self._pool)
+
+    def _client_for(self, endpoint: EndpointConfig) -> Any:
+        """A kept connection of a server that closes each one looks open for a moment: the next call would fail."""
+        if endpoint.url not in self._used_once or self._client_factory is not None:
+            return self._client
+        if self._once is None:
+            from rasa_core_api.http_client import new_client, new_pool
+
+            self._once = new_client(self._reactor, new_pool(self._reactor, persistent=False))
+        return self._once
 
     async def request_json(
         self,
@@ -369,9 +381,9 @@ class OutgoingHTTP:
         headers: Mapping[str, str] | None,
         max_bytes: int,
     ) -> Answer:
-        from rasa_core_api.http_client import whole_body
+        from rasa_core_api.http_client import closes, whole_body
 
-        response = await self._client.request(
+        response = await self._client_for(endpoint).request(
             method,
             endpoint.target(subpath, params),
             headers=_request_headers(endpoint, headers),
@@ -379,6 +391,8 @@ class OutgoingHTTP:
             allow_redirects=method == "GET",
             unbuffered=True,
         )
+        if closes(response):
+            self._used_once.add(endpoint.url)
         content = await whole_body(response, max_bytes, endpoint.url_for(subpath))
         return Answer(response.code, content)
 

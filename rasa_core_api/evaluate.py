@@ -137,9 +137,7 @@ def _finished(work: Awaitable[Evaluation]) -> Evaluation:
     return result
 
 
-def _with_nlu(
-    options: argparse.Namespace, work: Callable[[ParseMessage | None], Awaitable[Evaluation]]
-) -> Evaluation:
+def _with_nlu(options: argparse.Namespace, work: Callable[[ParseMessage | None], Awaitable[Evaluation]]) -> Evaluation:
     """Run `work` in the reactor with what the options name to understand messages."""
     from twisted.internet import reactor, task
 

@@ -83,9 +83,9 @@ class _Connecting:
         return wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
 
 
-def new_pool(reactor: Any) -> HTTPConnectionPool:
-    """Persistent connections, as many as there are calls at a time."""
-    pool = HTTPConnectionPool(reactor, persistent=True)
+def new_pool(reactor: Any, persistent: bool = True) -> HTTPConnectionPool:
+    """Persistent connections, as many as there are calls at a time; or connections that are closed after each call."""
+    pool = HTTPConnectionPool(reactor, persistent=persistent)
     pool.maxPersistentPerHost = KEPT_CONNECTIONS
     pool.cachedConnectionTimeout = KEPT_SECONDS  # type: ignore[assignment]  # declared int, used as seconds
     return pool
@@ -96,6 +96,11 @@ def new_client(reactor: Any, pool: HTTPConnectionPool) -> HTTPClient:
     agent = Agent.usingEndpointFactory(reactor, _Connecting(reactor), pool)
     jar: Any = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     return HTTPClient(agent, cookiejar=jar, data_to_body_producer=body_producer)
+
+
+def closes(response: Any) -> bool:
+    """Whether the server is of HTTP/1.0 and ends the connection without saying so, which Twisted does not see."""
+    return bool(response.version[1:] < (1, 1))
 
 
 class _Collector(Protocol):

@@ -105,9 +105,7 @@ def _pairs(text: str, position: int, end: int) -> list[dict[str, JSON]]:
             value = _VALUE.match(text, position, end)
             assert value is not None
             position = value.end()
-            entities.append(
-                {"entity": name[1].strip(), "start": value.start(), "end": position, "value": value[0]}
-            )
+            entities.append({"entity": name[1].strip(), "start": value.start(), "end": position, "value": value[0]})
     return entities
 
 

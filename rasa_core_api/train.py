@@ -72,7 +72,11 @@ def make_parser(mode: str) -> argparse.ArgumentParser:
     parser.add_argument("--dump_stories", action="store_true", help="keep the flattened stories in the model")
     parser.add_argument("--debug_plots", action="store_true", help="draw how story blocks are connected")
     parser.add_argument(
-        "--for-release", "--for_release", dest="for_release", default=TARGETS[-1], choices=TARGETS,
+        "--for-release",
+        "--for_release",
+        dest="for_release",
+        default=TARGETS[-1],
+        choices=TARGETS,
         help="the release whose rules and layout the model follows",
     )
     parser.add_argument("--no_check", action="store_true", help="do not look for mistakes in domain and stories first")
@@ -240,9 +244,7 @@ def _warn(files: StoryFiles) -> None:
         print(f"{notice.place}: {notice.text}", file=sys.stderr)
 
 
-def _with_progress(
-    files: StoryFiles, domain: Domain, policies: Sequence[PolicySettings], augmentation: int
-) -> Trained:
+def _with_progress(files: StoryFiles, domain: Domain, policies: Sequence[PolicySettings], augmentation: int) -> Trained:
     progress = ProgressLine(sys.stderr)
     try:
         return train(files.steps, domain, policies, augmentation_factor=augmentation, progress=progress)
@@ -287,9 +289,7 @@ def report_of(trained: Trained, files: StoryFiles) -> dict[str, JSON]:
 
 def summary(trained: Trained, files: StoryFiles) -> str:
     """The report in a few lines for people."""
-    lines = [
-        f"trained {files.blocks} stories ({len(trained.data.dialogues)} dialogues) in {duration(trained.seconds)}"
-    ]
+    lines = [f"trained {files.blocks} stories ({len(trained.data.dialogues)} dialogues) in {duration(trained.seconds)}"]
     for policy in trained.policies:
         facts = ", ".join(f"{key} {value}" for key, value in policy.report.items() if value is not None)
         lines.append(f"  {policy.settings.name}{': ' + facts if facts else ''}")

@@ -311,6 +311,16 @@ async def test_connections_are_kept(loopback: Loopback) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_connections_of_old_servers(loopback: Loopback) -> None:
+    """A server of HTTP/1.0 is about to close after each answer: a second call does not wait to find out."""
+    loopback.closes = False
+    loopback.answer = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    for _ in range(3):
+        assert (await loopback.call()).body == b"{}"
+    assert loopback.connections == 3
+
+
+@pytest_twisted.ensureDeferred
 async def test_long_bodies(loopback: Loopback) -> None:
     """A body of megabytes arrives whole."""
     loopback.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

@@ -91,9 +91,7 @@ def read_credentials(path: Path, environ: Mapping[str, str]) -> dict[str, Mappin
     return content
 
 
-def _open(
-    name: str, settings: Mapping[str, JSON] | None, find_class: Callable[[str], type[Any]]
-) -> InputChannel:
+def _open(name: str, settings: Mapping[str, JSON] | None, find_class: Callable[[str], type[Any]]) -> InputChannel:
     if name in _NOT_BUILT:
         raise InvalidConfiguration(
             f"the channel '{name}' is not built yet; there are {', '.join(_BUILT)}, and classes by module path"

@@ -87,8 +87,15 @@ BOUNDED = ("softmax", "sigmoid", "hard_sigmoid", "tanh", "softsign")
 #: One layer under two names; the second is that of TensorFlow 1.13.
 NORMALISATIONS = ("BatchNormalization", "BatchNormalizationV1")
 #: Layers that do nothing once training is over.
-IDLE = ("Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization",
-         "InputLayer")
+IDLE = (
+    "Dropout",
+    "SpatialDropout1D",
+    "GaussianDropout",
+    "GaussianNoise",
+    "AlphaDropout",
+    "ActivityRegularization",
+    "InputLayer",
+)
 
 
 class Refused(Exception):
@@ -260,5 +267,3 @@ def normalisation_of(layer: KerasLayer) -> tuple[Vector, Vector]:
     if layer.config.get("center", True):
         offset = offset + weight_of(layer, "beta", n)
     return factor, offset
-
-

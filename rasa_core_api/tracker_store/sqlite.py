@@ -199,9 +199,7 @@ class SqliteStore(TrackerStore):
         check_sender_id(sender_id)
         return await self._tail(await self._ask(_read, sender_id, after, limit), after, limit)
 
-    async def _tail(
-        self, found: tuple[int, int, int, list[str]] | None, after: int, limit: int | None
-    ) -> Tail | None:
+    async def _tail(self, found: tuple[int, int, int, list[str]] | None, after: int, limit: int | None) -> Tail | None:
         if found is None:
             return None
         start, end, first, texts = found

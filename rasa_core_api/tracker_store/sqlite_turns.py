@@ -91,9 +91,7 @@ class TurnTables:
         if note is NO_NOTE:
             return
         if note.key is not None:
-            self.answers.append(
-                (sender_id, note.key, base, end, note.done, note.answer, self._now() + note.keep)
-            )
+            self.answers.append((sender_id, note.key, base, end, note.done, note.answer, self._now() + note.keep))
         for reminder in note.reminders:
             self._connection.execute(
                 "INSERT OR REPLACE INTO reminders (sender_id, name, due, seq, channel) VALUES (?, ?, ?, ?, ?)",
@@ -199,4 +197,3 @@ def read_idle(connection: Connection, before: float, limit: int) -> list[str]:
         (before, limit),
     )
     return [sender_id for (sender_id,) in rows]
-

@@ -150,9 +150,7 @@ class SqliteWriter:
     to a known conversation is one row of one table. `on_foreign` is called (in this thread) when somebody else wrote.
     """
 
-    def __init__(
-        self, path: Path, where: str, on_foreign: Callable[[], None], now: Callable[[], float] = time
-    ) -> None:
+    def __init__(self, path: Path, where: str, on_foreign: Callable[[], None], now: Callable[[], float] = time) -> None:
         self._path = path
         self._where = where
         self._now = now

@@ -23,9 +23,7 @@ def check_stories(domain: Domain, files: StoryFiles, domain_file: str) -> list[F
 
     def report(code: str, kind: str, name: str, place: Place, known: Iterable[str], section: str) -> None:
         remedy = nearest(name, known, f"add it to {section!r} in {domain_file}")
-        found.setdefault(
-            (code, name), Finding("error", code, place, f"the domain has no {kind} {name!r}", remedy)
-        )
+        found.setdefault((code, name), Finding("error", code, place, f"the domain has no {kind} {name!r}", remedy))
 
     for step in files.steps:
         for event, place in zip(step.events, step.places, strict=True):

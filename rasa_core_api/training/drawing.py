@@ -163,9 +163,7 @@ def _curve(places: Mapping[int, tuple[float, float]], edge: tuple[int, int]) -> 
         return f"M{x1:.0f},{y1:.0f} C{x1:.0f},{y1 + bend:.0f} {x2:.0f},{y2 - bend:.0f} {x2:.0f},{y2:.0f}"
     side = max(x1, x2) + _WIDTH  # a way back goes around
     y1, y2 = y1 + _HEIGHT / 2, y2 + _HEIGHT / 2
-    return (
-        f"M{x1 + _WIDTH / 2:.0f},{y1:.0f} C{side:.0f},{y1:.0f} {side:.0f},{y2:.0f} {x2 + _WIDTH / 2:.0f},{y2:.0f}"
-    )
+    return f"M{x1 + _WIDTH / 2:.0f},{y1:.0f} C{side:.0f},{y1:.0f} {side:.0f},{y2:.0f} {x2 + _WIDTH / 2:.0f},{y2:.0f}"
 
 
 def draw(picture: Picture, title: str) -> str:

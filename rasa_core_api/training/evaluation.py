@@ -98,8 +98,13 @@ class Evaluation:
         rows = self.rows()
         width = max([len("avg / total"), *(len(row.label) for row in rows)])
         lines = [f"{'':>{width}}  precision    recall  f1-score   support", ""]
-        mean = Row("avg / total", self.weighted(lambda r: r.precision), self.weighted(lambda r: r.recall),
-                   self.weighted(lambda r: r.f1), len(self.pairs))
+        mean = Row(
+            "avg / total",
+            self.weighted(lambda r: r.precision),
+            self.weighted(lambda r: r.recall),
+            self.weighted(lambda r: r.f1),
+            len(self.pairs),
+        )
         for row in [*rows, mean]:
             if row is mean:
                 lines.append("")

@@ -17,9 +17,7 @@ from rasa_core_api.training.story_reader import MAX_FILE_SIZE
 TIME_LIMIT = 30.0
 
 
-def add_stories_options(
-    parser: argparse.ArgumentParser, required: bool = True
-) -> argparse._MutuallyExclusiveGroup:
+def add_stories_options(parser: argparse.ArgumentParser, required: bool = True) -> argparse._MutuallyExclusiveGroup:
     """`-s` or `--url`, exactly one of them (at most one where none is `required`)."""
     group = parser.add_mutually_exclusive_group(required=required)
     group.add_argument("-s", "--stories", help="story file or folder")

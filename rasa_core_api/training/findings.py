@@ -88,15 +88,24 @@ def check_domain(domain: Domain, data: JSON, text: DomainText, nlg_server: bool 
     for slot in domain.slots:
         if slot.type_name is None and slot.path.startswith("rasa_core.slots."):
             found.append(
-                Finding("error", "slot-type", text.place("slots", slot.name), f"the slot {slot.name!r} has no type",
-                        "give it one, such as 'type: text'")
+                Finding(
+                    "error",
+                    "slot-type",
+                    text.place("slots", slot.name),
+                    f"the slot {slot.name!r} has no type",
+                    "give it one, such as 'type: text'",
+                )
             )
         elif not slot.path.startswith("rasa_core.slots."):
             module = slot.path.rpartition(".")[0]
             found.append(
-                Finding("warning", "custom-class", text.place("slots", slot.name),
-                        f"the slot {slot.name!r} is of the class {slot.path!r}, which is only run where it is trusted",
-                        f"start with --trusted_modules {module}")
+                Finding(
+                    "warning",
+                    "custom-class",
+                    text.place("slots", slot.name),
+                    f"the slot {slot.name!r} is of the class {slot.path!r}, which is only run where it is trusted",
+                    f"start with --trusted_modules {module}",
+                )
             )
     return found
 

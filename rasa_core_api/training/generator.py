@@ -256,9 +256,7 @@ class _Generator:
         else:
             self.progress(0.25 * (1 - 0.5 ** (rounds + share)), "connecting checkpoints")
 
-    def _play_step(
-        self, part: _Part, active: dict[str, list[Dialogue]], used: set[str], unused: set[str]
-    ) -> None:
+    def _play_step(self, part: _Part, active: dict[str, list[Dialogue]], used: set[str], unused: set[str]) -> None:
         incoming: list[Dialogue] = []
         for start in part.step.starts:
             waiting = active.get(start.name)

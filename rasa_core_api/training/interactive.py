@@ -149,7 +149,8 @@ class Session:
         parsed.update(intent={"name": chosen, "confidence": 1.0}, entities=entities, text=text)
         self.api.call("PUT", self._path("/tracker/events"), before)
         self.api.call(
-            "POST", self._path("/messages"),
+            "POST",
+            self._path("/messages"),
             {"sender": "user", "message": text, "text": text, "parse_data": parsed},
         )
         self._heard.append((chosen, marked_text(text, entities)))
@@ -171,7 +172,8 @@ class Session:
         policy, confidence = (predicted.get("policy"), best["score"]) if right else (None, 1.0)
         try:
             answer = self.api.call(
-                "POST", self._path("/execute"),
+                "POST",
+                self._path("/execute"),
                 {"action": name, "name": name, "policy": policy, "confidence": confidence},
             )
         except TrainingFailed as error:

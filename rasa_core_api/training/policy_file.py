@@ -61,9 +61,13 @@ def _flag(value: JSON) -> bool:
 
 
 def _grid(value: JSON) -> bool:
-    return isinstance(value, Mapping) and set(value) <= {"C"} and all(
-        isinstance(items, list) and items and all(_number(item) and item > 0 for item in items)
-        for items in value.values()
+    return (
+        isinstance(value, Mapping)
+        and set(value) <= {"C"}
+        and all(
+            isinstance(items, list) and items and all(_number(item) and item > 0 for item in items)
+            for items in value.values()
+        )
     )
 
 

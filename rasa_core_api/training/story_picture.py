@@ -89,7 +89,8 @@ class StoryNetwork:
         Repeats until nothing changes. Histories are label paths of up to `max_history` nodes before.
         """
         while (
-            self._merge_by(self._outgoing()) or self._merge_by(self._incoming())
+            self._merge_by(self._outgoing())
+            or self._merge_by(self._incoming())
             or self._merge_by(self._histories(max_history))
         ):
             pass

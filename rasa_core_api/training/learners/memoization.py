@@ -61,8 +61,10 @@ def memorize_forms(data: TrainingData) -> dict[str, str]:
         forms = [name[len(_FORM) :] for name, value in newest.items() if name.startswith(_FORM) and value > 0]
         if not forms or not any(_LISTEN in name and value > 0 for name, value in newest.items()):
             continue
-        older = None if window[0] == PADDING else {
-            name: value for name, value in states[window[0]].items() if "prev_" in name and value > 0
-        }
+        older = (
+            None
+            if window[0] == PADDING
+            else {name: value for name, value in states[window[0]].items() if "prev_" in name and value > 0}
+        )
         lookup[f"[{state_text(older)}, {state_text(newest)}]"] = forms[0]
     return lookup
