@@ -111,7 +111,7 @@ class ModelResource(Resource):
         log.failure("a request failed", failure)
         _finish(request, 500, {"error": "internal error"})
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, request: Request, again: bool = True) -> None:
         path = unquote(request.path.decode("latin-1"), errors="replace").rstrip("/")
         if path == "/healthz":
             return _finish(request, 200, {"status": "ok"})
@@ -122,20 +122,38 @@ class ModelResource(Resource):
             if path == _PREFIX:
                 return _finish(request, 200, await self._ask(self._list))
             published = await self._ask(self._find, path)
+            self._send(request, published)
+        except FileNotFoundError:  # what was packed is gone: the model changed just now, or somebody cleared up
+            if not again:
+                raise
+            return await self._answer(request, again=False)
         except UnknownModel as error:
             return _finish(request, 404, {"error": str(error)})
         except UnsupportedModel as error:
             log.error("a model cannot be published: {error}", error=str(error))
             return _finish(request, 500, {"error": "the model cannot be packed; the server's log says why"})
-        self._send(request, published)
 
-    async def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """One look at the files after another: a model is packed once, however many ask for it."""
-        await self._line.acquire()
-        try:
-            return await self._worker(function, *arguments)
-        finally:
-            self._line.release()
+    def _ask(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """One look at the files after another: a model is packed once, however many ask for it.
+
+        It is looked to the end even where the client leaves; a thread cannot be stopped, and two at a time would
+        write to the same file.
+        """
+        waiter: Deferred[Any] = Deferred()
+
+        async def look() -> Any:
+            await self._line.acquire()
+            try:
+                return await self._worker(function, *arguments)
+            finally:
+                self._line.release()
+
+        def tell(result: Any) -> None:
+            if not waiter.called:
+                waiter.callback(result)  # a failure is passed on as one
+
+        Deferred.fromCoroutine(look()).addBoth(tell)
+        return waiter
 
     def _may(self, request: Request) -> bool:
         if self._token is None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from treq.testing import StubTreq
+from twisted.internet.defer import Deferred
 
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.model_server import ModelResource, parser, signer
@@ -115,6 +117,82 @@ def test_still_written(site: Site) -> None:
     assert site.ask("/models/core")[0] == 404
     site.time += 2
     assert site.ask("/models/core")[0] == 200
+
+
+def test_dated_ahead(site: Site) -> None:
+    """A model with files dated ahead is published once it was seen twice unchanged."""
+    model = site.model("core", age=-5_000)
+    assert site.ask("/models/core")[0] == 404
+    site.time += 0.5
+    assert site.ask("/models/core")[0] == 404
+    site.time += 1
+    first = site.ask("/models/core")
+    assert first[0] == 200
+    (model / "domain.yml").write_text("intents: []")
+    os.utime(model / "domain.yml", (site.time + 900, site.time + 900))
+    assert site.ask("/models/core")[1]["etag"] == first[1]["etag"]
+    site.time += 2
+    assert site.ask("/models/core")[1]["etag"] != first[1]["etag"]
+
+
+def test_removed_model(site: Site, tmp_path: Path) -> None:
+    """What was packed of a model that is gone is removed with it."""
+    for number in range(3):
+        model = site.model(f"project/model_{number}")
+        assert site.ask("/models/project@latest")[0] == site.ask(f"/models/project@model_{number}")[0] == 200
+        shutil.rmtree(model)
+    assert site.ask("/models/project")[0] == 404
+    assert os.listdir(tmp_path / "scratch") == []
+
+
+def test_client_that_leaves(site: Site) -> None:
+    """A model is packed by one thread at a time, though clients leave while it is packed."""
+    site.model("core")
+    busy: list[Deferred[None]] = []
+
+    async def slow(function: Callable[..., Any], *arguments: Any) -> Any:
+        gate: Deferred[None] = Deferred()
+        busy.append(gate)
+        await gate
+        busy.remove(gate)
+        return function(*arguments)
+
+    site.stub = StubTreq(ModelResource(site.shelf, slow))
+    for _ in range(5):
+        site.stub.get("http://models/models/core").addErrback(lambda failure: None).cancel()
+        site.stub.flush()
+    codes: list[int] = []
+    site.stub.get("http://models/models/core").addCallback(lambda response: codes.append(response.code))
+    for _ in range(20):
+        site.stub.flush()
+        assert len(busy) <= 1
+        for gate in list(busy):
+            gate.callback(None)
+    assert codes == [200] and busy == []
+
+
+def test_replaced_while_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive that is replaced between finding and sending it is found anew."""
+    site.model("core", "one")
+    first = site.ask("/models/core")
+    real, gone = Path.open, [True]
+
+    def open_once(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.parent.name == "scratch" and gone:
+            gone.clear()
+            raise FileNotFoundError(2, "No such file")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_once)
+    assert site.ask("/models/core") == first
+
+
+def test_cleared_up(site: Site, tmp_path: Path) -> None:
+    """Where temporary directories are cleared away models are packed again."""
+    site.model("core")
+    first = site.ask("/models/core")
+    shutil.rmtree(tmp_path / "scratch")
+    assert site.ask("/models/core") == first
 
 
 def test_tags(site: Site) -> None:

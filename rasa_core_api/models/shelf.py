@@ -77,9 +77,19 @@ class Shelf:
     _now: Callable[[], float]
     _sign: Callable[[bytes], bytes] | None = None
     _packed: dict[Path, _Packed] = field(factory=dict, init=False)
+    _seen: dict[Path, tuple[_Signature, float]] = field(factory=dict, init=False)  # dated ahead, and since when
 
     def places(self) -> list[Place]:
-        """All models there are now, by name and tag."""
+        """All models there are now, by name and tag; what was packed of others is removed."""
+        found = self._places()
+        here = {place.path for place in found}
+        for path in [path for path in self._packed if path not in here]:
+            self._packed.pop(path).published.file.unlink(missing_ok=True)  # who sends it has it open
+        for path in [path for path in self._seen if path not in here]:
+            del self._seen[path]
+        return found
+
+    def _places(self) -> list[Place]:
         if _is_model(self.root):
             return [Place(self.root, DEFAULT_NAME, (LATEST,))]
         found: list[Place] = []
@@ -115,13 +125,16 @@ class Shelf:
     def _publish(self, path: Path) -> Published:
         signature = _signature(path)
         known = self._packed.get(path)
+        if known is not None and not known.published.file.exists():  # somebody cleared up
+            known = None
         if known is not None and known.signature == signature:
             return known.published
-        if _changed(signature) > self._now() - SETTLED:
+        if not self._settled(path, signature):
             if known is not None:
                 return known.published
             raise UnknownModel(f"the model {path.name} is still being written")
         target = self._scratch / f"{hashlib.sha256(str(path).encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.new"
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         with target.open("wb+") as file:
             if path.is_dir():
                 write_archive(path, file)
@@ -137,6 +150,18 @@ class Shelf:
             known.published.file.unlink(missing_ok=True)  # who sends it has it open
         self._packed[path] = _Packed(signature, published)
         return published
+
+    def _settled(self, path: Path, signature: _Signature) -> bool:
+        """Whether a model was left alone for a while; of files dated ahead that is only known by looking twice."""
+        now, changed = self._now(), _changed(signature)
+        if changed <= now:
+            self._seen.pop(path, None)
+            return changed <= now - SETTLED
+        seen = self._seen.get(path)
+        if seen is None or seen[0] != signature:
+            self._seen[path] = (signature, now)
+            return False
+        return now - seen[1] >= SETTLED
 
     def _describe(self, target: Path, file: BinaryIO) -> Published:
         file.flush()
