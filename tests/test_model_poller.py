@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -512,58 +511,3 @@ def test_log_lines(site: Site) -> None:
     lines = [line for line in lines if line["log_namespace"] == "rasa_core_api.model_poller"]
     assert [line["log_level"].name for line in lines] == ["warn", "info"]  # what is installed its installer tells
     assert all(line["url"] == "http://models:8000/core@latest" for line in lines)
-
-
-def test_hostile_server(tmp_path: Path) -> None:
-    """10 000 answers of all kinds at random: the last good model is served, polling goes on, nothing is left."""
-    draw = random.Random(20)
-    site = Site(tmp_path, size=20_000)
-    good = 0
-
-    def endless() -> Iterable[object]:
-        yield b"HTTP/1.1 200 OK\r\nETag: endless\r\n\r\n"
-        while True:
-            yield bytes(8_000)
-
-    small = [name for name in CORPUS if name not in ("zip_many", "tar_many", "zip_wide_directory", "zip_diluted_ratio")]
-    archives = [CORPUS[name][0]() for name in draw.sample(small, 25)]
-    quiet: list[list[object]] = [
-        [reply(status, **headers), CLOSE] for status in (204, 304, 404) for headers in ({}, {"ETag": "x"})
-    ]
-    expected = "none-yet"
-
-    def script(_: bytes) -> Iterable[object]:
-        nonlocal good, expected
-        kind = draw.randrange(8)
-        if kind == 0:
-            good += 1
-            expected = f"good-{good}"
-            return [reply(200, zipped(*GOOD), ETag=expected), CLOSE]
-        if kind == 1:
-            return [reply(200, zipped(*GOOD), ETag=site.served), CLOSE]
-        if kind == 2:
-            return draw.choice(quiet)
-        if kind == 3:
-            return [reply(200, draw.choice(archives), ETag=f"bad-{draw.randrange(9)}"), CLOSE]
-        if kind == 4:
-            return endless()
-        if kind == 5:
-            return draw.choice([[], [b"HTTP/1.1 200"], [reply(200, b"PK", length=50, ETag="hang")]])
-        return draw.choice(list(BROKEN.values()))
-
-    site.server.script = script
-    descriptors = len(os.listdir("/proc/self/fd"))
-    site.start()
-    steps = 0
-    while site.count < 10_000:
-        site.server.refuses = draw.random() < 0.05
-        site.clock.advance(draw.choice([5.0, 30.0]))
-        for _ in range(12):
-            site.clock.advance(0)
-        steps += 1
-        assert site.served == expected
-        assert steps < 200_000, "polling has ended"
-    assert good > 500 and len(site.installed) == good
-    Deferred.fromCoroutine(site.poller.stop())
-    assert site.clock.getDelayedCalls() == [] and site.server.open == []
-    assert os.listdir(tmp_path) == [] and len(os.listdir("/proc/self/fd")) == descriptors
