@@ -140,6 +140,8 @@ class ModelPoller:
                 log.failure("pulling a model from {url} failed", url=self._name)
         else:
             return True
+        if self._stopped:  # what was given up fails in its own way
+            return False
         self._last_check = self._now()
         self._failures += 1
         self._enter(State.UNREACHABLE, error)

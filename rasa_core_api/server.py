@@ -158,6 +158,7 @@ class Server:
     @rights(OPEN)
     def healthz(self, request: Request) -> bytes:
         """The process is alive: whoever watches it need not start it anew."""
+        request.responseHeaders.removeHeader(b"Server")  # it tells a version to whoever asks
         return send_json(request, {"status": "ok"})
 
     @probes.route("/readyz", methods=["GET"])
@@ -166,6 +167,7 @@ class Server:
     def readyz(self, request: Request) -> bytes:
         """Whether messages would be answered: 200 with a model in service, else 503."""
         ready = self._agent.is_ready
+        request.responseHeaders.removeHeader(b"Server")
         return send_json(request, {"ready": ready}, 200 if ready else 503)
 
     @app.route("/domain", methods=["GET"])

@@ -34,6 +34,18 @@ def test_health(ready: bool) -> None:
     assert get(bot, "/status")[0] == 401
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_nothing_leaks(path: str) -> None:
+    """They name no version, no model and no error, in headers or body."""
+    bot = Bot(domain("0.11"), {})
+    stub = StubTreq(Server(bot.agent, ServerSettings(auth_token="secret")).resource())
+    found: list[Any] = []
+    stub.get(f"http://bot{path}").addCallback(found.append)
+    stub.flush()
+    names = {name.lower() for name, _ in found[0].headers.getAllRawHeaders()}
+    assert names <= {b"date", b"content-type", b"content-length", b"content-encoding"}
+
+
 def test_without_api() -> None:
     """They are there where only channels are served, and nothing else is."""
     bot = Bot(domain("0.11"), {})

@@ -94,3 +94,50 @@ def test_pull_swap_restart(tmp_path: Path) -> None:
         assert greeting("c") == "second"
         assert ask(mine, "/status")[1]["model"]["source"].endswith("(kept)")
     assert os.listdir(tmp_path / "kept") == ["last.model"]
+
+
+def children(pid: int) -> list[int]:
+    """Processes that this one started."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = place.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(place.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
+def test_killed_while_installing(tmp_path: Path) -> None:
+    """A server that is killed in the middle of an installation serves the last good model after it."""
+    source, mine = free_port(), free_port()
+    model = write_model(tmp_path / "models" / "core", "first")
+    (tmp_path / "endpoints.yml").write_text(
+        f"model:\n  url: http://127.0.0.1:{source}/models/core\n  wait_time_between_pulls: 0.1\n  keep: kept\n"
+    )
+    bot = ["rasa_core_api.run", "--enable_api", "-d", "none", "--endpoints", "endpoints.yml", "-c", "rest", "-o", ""]
+    bot += ["-p", str(mine)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with program(tmp_path, "rasa_core_api.model_server", "models", "--interface", "127.0.0.1", "-p", str(source)):
+        killed = subprocess.Popen([sys.executable, "-m", *bot], cwd=tmp_path, env=environment)
+        try:
+            until(lambda: ask(mine, "/readyz")[0] == 200)
+            memory = model / "policy_0_MemoizationPolicy" / "memorized_turns.json"
+            data = json.loads(memory.read_text())
+            data["lookup"] |= {f"[null, {{}}, {{intent_x: 1.0, slot_{number}: 1.0}}]": 3 for number in range(80_000)}
+            memory.write_text(json.dumps(data))
+            until(lambda: len(children(killed.pid)) == 1)
+            (trying,) = children(killed.pid)
+        finally:
+            killed.kill()
+            killed.wait()
+    until(lambda: not Path(f"/proc/{trying}").exists())
+    assert len(list((tmp_path / "kept").glob("work-*"))) == 1
+    with program(tmp_path, *bot):
+        until(lambda: ask(mine, "/readyz")[0] == 200)
+        assert ask(mine, "/status")[1]["model"]["source"].endswith("(kept)")
+        answers = ask(mine, "/conversations/a/respond", {"query": "/greet"})[1]
+        assert [answer["text"] for answer in answers] == ["first"]
+    assert os.listdir(tmp_path / "kept") == ["last.model"]
