@@ -10,7 +10,15 @@ VERSION = re.search(
     r'^__version__ = "([^"]+)"', (HERE / "rasa_core_api" / "version.py").read_text("utf-8"), re.M
 ).group(1)  # type: ignore[union-attr]
 
-TEST = ["pytest>=8", "pytest-twisted>=1.14", "hypothesis>=6.100", "psycopg[binary]>=3.2", "txredisapi>=1.4.11"]
+TEST = [
+    "hypothesis>=6.100",
+    "mongomock>=4.3",
+    "psycopg[binary]>=3.2",
+    "pymongo>=4.9",
+    "pytest>=8",
+    "pytest-twisted>=1.14",
+    "txredisapi>=1.4.11",
+]
 EXTRAS = {
     "fast": ["orjson>=3.10"],
     "redis": ["txredisapi>=1.4.11"],

@@ -9,7 +9,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from attrs import define
 from twisted.internet.defer import Deferred
@@ -24,6 +24,10 @@ from rasa_core_api.jsontext import decode
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.factory import WHERE, create_store
 from rasa_core_api.tracker_store.settings import Settings
+
+if TYPE_CHECKING:
+    from rasa_core_api.tracker_store.historical import HistoricalRedis
+    from rasa_core_api.tracker_store.historical_mongo import HistoricalMongo
 
 #: Sender ids and events that are asked for at once.
 _IDS = 500
@@ -86,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     migrating = command("migrate", "copy all conversations of another store into this one")
     migrating.add_argument("--from", dest="source", required=True, help="endpoint file whose tracker_store is read")
     migrating.add_argument(
-        "--historical", action="store_true", help="the other store is a Redis that Rasa Core wrote (pickled dialogues)"
+        "--historical", action="store_true", help="the other store is a Redis or MongoDB that Rasa Core wrote"
     )
     for one in (importing, migrating):
         one.add_argument(
@@ -322,26 +326,40 @@ async def _import(lines: TextIO, source: str, reader: EventReader, target: _Targ
         current = (sender_id, seq + len(items), end)
 
 
+def _historical_source(file: str, environ: Mapping[str, str], reactor: Any) -> HistoricalRedis | HistoricalMongo:
+    """The store that an endpoint file of Rasa Core names."""
+    options = Settings(read_endpoints(file, environ).tracker_store or {}, WHERE)
+    kind = options.text("type", None) or options.text("store_type", None)
+    if kind == "redis":
+        from rasa_core_api.tracker_store.historical import HistoricalRedis
+
+        return HistoricalRedis(
+            reactor,
+            options.text("url", None) or "localhost",
+            options.whole("port", 6379, 1),
+            options.whole("db", 0, 0),
+            options.text("password", None),
+        )
+    if kind == "mongod":
+        from rasa_core_api.tracker_store.historical_mongo import HistoricalMongo
+        from rasa_core_api.tracker_store.mongo import connect_with
+
+        return HistoricalMongo(
+            reactor,
+            connect_with(options),
+            options.text("db", None) or "rasa",
+            options.text("collection", None) or "conversations",
+        )
+    raise InvalidConfiguration(f"{file}: {WHERE}.type: historical stores are 'redis' and 'mongod', not {kind!r}")
+
+
 async def _migrate_historical(
     file: str, environ: Mapping[str, str], reactor: Any, reader: EventReader, target: _Target
 ) -> None:
-    from rasa_core_api.tracker_store.historical import HistoricalRedis, read_stored
+    from rasa_core_api.tracker_store.historical import read_stored
     from rasa_core_api.tracker_store.redis import PREFIX
 
-    options = Settings(read_endpoints(file, environ).tracker_store or {}, WHERE)
-    kind = options.text("type", None) or options.text("store_type", None)
-    if kind != "redis":
-        raise InvalidConfiguration(
-            f"{file}: {WHERE}.type: only a historical 'redis' is read directly, not {kind!r}; the documents of a"
-            " historical 'mongod' are imported from what mongoexport writes"
-        )
-    source = HistoricalRedis(
-        reactor,
-        options.text("url", None) or "localhost",
-        options.whole("port", 6379, 1),
-        options.whole("db", 0, 0),
-        options.text("password", None),
-    )
+    source = _historical_source(file, environ, reactor)
     await source.open()
     try:
         async for sender_id, data in source.conversations(PREFIX.encode()):

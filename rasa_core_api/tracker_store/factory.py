@@ -43,8 +43,6 @@ def create_store(
         store = build(options, reactor, stored)
         options.finish(kind)
         return store
-    if kind in _NOT_BUILT:
-        raise InvalidConfiguration(f"{key}: the store '{kind}' is not built yet; built are {_built()}")
     if "." not in kind:
         raise InvalidConfiguration(f"{key}: there is no store '{kind}'; there are {_built()}, or a class path")
     return _custom(kind, key, settings or {}, reactor, stored, trusted_modules)
@@ -90,13 +88,21 @@ def _redis(options: Settings, reactor: Any, stored: StoredEvents) -> TrackerStor
     )
 
 
+def _mongod(options: Settings, reactor: Any, stored: StoredEvents) -> TrackerStore:
+    from rasa_core_api.tracker_store.mongo import MongoStore, connect_with
+
+    connect = connect_with(options)
+    options.text("collection", None)  # of the historical documents, which `conversations migrate` reads
+    return MongoStore(reactor, stored, connect, options.text("db", None) or "rasa")
+
+
 _TYPES: Mapping[str, Callable[[Settings, Any, StoredEvents], TrackerStore]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "postgres": _postgres,
     "redis": _redis,
+    "mongod": _mongod,
 }
-_NOT_BUILT = frozenset({"mongod"})
 
 
 def _built() -> str:

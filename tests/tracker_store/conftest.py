@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,15 @@ from twisted.internet import reactor
 
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.memory import MemoryStore
+from rasa_core_api.tracker_store.mongo import MongoStore, client_factory
 from rasa_core_api.tracker_store.postgres import PostgresStore
 from rasa_core_api.tracker_store.redis import RedisStore
 from rasa_core_api.tracker_store.sqlite import SqliteStore
 
-from .servers import has_postgres, has_redis, postgres_server, redis_server
+from .servers import has_postgres, has_redis, mongo_server, postgres_server, redis_server
 from .stores import stored_events, wait
 
-KINDS = ["memory", "sqlite", "postgres", "redis"]
+KINDS = ["memory", "sqlite", "postgres", "redis", "mongod"]
 
 
 class Servers:
@@ -44,12 +48,30 @@ class Servers:
         url: str = self._get("postgres", has_postgres(), postgres_server)
         return url
 
+    def mongo_client(self) -> Callable[[], Any]:
+        """Connects to the server at RASA_CORE_MONGO or to one of the tests' own, else to one in memory."""
+        if find_spec("pymongo") is None:
+            pytest.skip("the client of mongod is not installed")
+        url = os.environ.get("RASA_CORE_MONGO")
+        if url is None and shutil.which("mongod"):
+            url = self._get("mongod", True, mongo_server)
+        if url is not None:
+            return client_factory(url, None, None, "admin")
+        if find_spec("mongomock") is None:
+            pytest.skip("there is no mongod: set RASA_CORE_MONGO, or install mongomock")
+        import mongomock
+
+        made = self._running.setdefault("mongomock", mongomock.MongoClient(tz_aware=True))
+        return lambda: made
+
     def make(self, kind: str, directory: Path) -> TrackerStore:
         """A store that is not open yet. `erase` empties it."""
         if kind == "memory":
             return MemoryStore(reactor)
         if kind == "sqlite":
             return SqliteStore(directory / "conversations.db", reactor, stored_events())
+        if kind == "mongod":
+            return MongoStore(reactor, stored_events(), self.mongo_client(), "rasa_core_api_tests")
         if kind == "postgres":
             return PostgresStore(self.postgres_url(), reactor, stored_events())
         return RedisStore(reactor, stored_events(), "127.0.0.1", self.redis_port())
@@ -62,6 +84,11 @@ class Servers:
                 await store._connection.flushdb()
 
             wait(flush())
+        if isinstance(store, MongoStore):
+            tables = store._tables
+            assert tables is not None
+            for collection in (tables.conversations, tables.blocks, tables.answers, tables.places):
+                collection.delete_many({})
         if isinstance(store, PostgresStore):
             import psycopg
 

@@ -65,6 +65,21 @@ def redis_server(directory: Path | None = None) -> Iterator[int]:
             _stop(child, signal.SIGTERM)
 
 
+@contextmanager
+def mongo_server() -> Iterator[str]:
+    """The URL of a MongoDB of its own."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as scratch:
+        child = subprocess.Popen(
+            ["mongod", "--port", str(port), "--bind_ip", "127.0.0.1", "--dbpath", scratch], stdout=subprocess.DEVNULL
+        )
+        try:
+            _wait_until(lambda: _accepts(port), child)
+            yield f"mongodb://127.0.0.1:{port}"
+        finally:
+            _stop(child, signal.SIGTERM)
+
+
 def _postgres_programs() -> Path | None:
     found = shutil.which("initdb")
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)

@@ -61,7 +61,7 @@ def test_databases() -> None:
         ({"max_conversations": 1.5}, "tracker_store.max_conversations"),
         ({"max_mb": 0}, "tracker_store.max_mb"),
         ({"max_mb": "many"}, "tracker_store.max_mb"),
-        ({"type": "mongod"}, "tracker_store.type: the store 'mongod' is not built yet"),
+        ({"type": "mongod", "usrname": "x"}, "tracker_store.usrname: 'mongod' has no such option"),
         ({"type": "postgres"}, "tracker_store.url"),
         ({"type": "redis", "port": "x"}, "tracker_store.port"),
         ({"type": "redis", "record_exp": -1}, "tracker_store.record_exp"),
