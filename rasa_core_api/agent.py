@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from attrs import Factory, define, evolve, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -31,11 +31,13 @@ from rasa_core_api.exceptions import (
     InvalidEvent,
     InvalidParameter,
     InvalidTrainingData,
+    ModelBusy,
     NoDomain,
     NotBuilt,
     PredictionFailed,
     RasaCoreError,
     TrainingFailed,
+    UnsupportedModel,
 )
 from rasa_core_api.interpreter import Interpreter, RegexInterpreter
 from rasa_core_api.live_trackers import AT_ONCE, LiveTrackers, replay
@@ -56,6 +58,12 @@ log = Logger()
 
 #: Dialogues that stories sent for evaluation may have.
 MAX_EVALUATED = 2000
+
+#: What is said of models that keep no training data.
+NOT_TRAINED_HERE = "this model was loaded, not trained here, so it holds no stories to learn with"
+
+#: Conversations that wait to be learnt from.
+MAX_LESSONS = 8
 
 PAUSED = "Bot is currently paused and no restart was received yet."
 NO_NEED_TO_CONTINUE = (
@@ -93,6 +101,13 @@ class Installer(Protocol):
         """The member `model` of `/status`."""
 
 
+class Learner(Protocol):
+    """Teaches a model one more conversation without stopping the reactor."""
+
+    async def learn(self, model: Model, events: Sequence[Event], epochs: int, batch_size: int) -> Generation:
+        """The model that also knows the conversation. Raises `TrainingFailed`, and `InvalidParameter`."""
+
+
 @define
 class Agent:
     """What the server and the channels talk to.
@@ -117,6 +132,7 @@ class Agent:
     keep_answers: float = KEEP_ANSWERS  # seconds, for requests that come again
     #: Makes the output channel of a name, for reminders of other processes and earlier runs.
     output_of: Mapping[str, Callable[[], object | None]] = field(factory=dict, repr=False)
+    learner: Learner | None = None
     slices: Slices = field(default=Factory(lambda self: Slices(self.clock), takes_self=True))
     #: Called with the sender id after each append and replacement that this agent stored; they must not block.
     after_commit: list[Callable[[str], None]] = field(factory=list)
@@ -124,6 +140,7 @@ class Agent:
     _router: Callable[[str], Model | None] | None = field(default=None, init=False)
     _observer: Observer | None = field(default=None, init=False)
     _also_served: tuple[Domain, ...] = field(default=(), init=False)
+    _lessons: DeferredLock = field(factory=DeferredLock, init=False)
 
     event_reader: EventReader = field(init=False)
     turns: Turns = field(init=False)
@@ -243,6 +260,7 @@ class Agent:
             fingerprint=generation.fingerprint,
             action_fingerprints=fingerprints if isinstance(fingerprints, Mapping) else {},
             source=generation.source,
+            directory=generation.directory,
         )
 
     async def install_archive(self, archive: Path, signature: str | None = None) -> None:
@@ -526,15 +544,35 @@ class Agent:
     # --- learning ------------------------------------------------------------------------------------
 
     async def finetune(self, items: AsyncIterator[JSON] | Iterable[JSON], epochs: int, batch_size: int) -> None:
-        """Learn from a correct conversation; only possible where the model was trained in this process."""
-        self.model  # noqa: B018
+        """Learn from a correct conversation, one after the other; the model it makes is then in service.
+
+        Only a model whose directory keeps its training data can. Raises `TrainingFailed`, `InvalidParameter` and,
+        where many wait already, `ModelBusy`.
+        """
+        self.model  # not ready comes before what is wrong with the body  # noqa: B018
         try:
-            await self._read_events(items, skip=True)
+            events, _ = await self._read_events(items, skip=True)
         except InvalidEvent as error:
             raise InvalidParameter(f"Supplied events are not valid. {error}", parameter="", **{"in": "body"}) from error
-        raise TrainingFailed(
-            "Server failure. Error: this model was loaded, not trained here, so it holds no stories to learn with"
-        )
+        if len(self._lessons.waiting) >= MAX_LESSONS:
+            raise ModelBusy(f"{MAX_LESSONS} conversations wait to be learnt already. Try again later")
+        await self._lessons.acquire()
+        try:
+            await self._learn(events, epochs, batch_size)
+        finally:
+            self._lessons.release()
+
+    async def _learn(self, events: Sequence[Event], epochs: int, batch_size: int) -> None:
+        model = self.model
+        try:
+            if self.learner is None:
+                raise TrainingFailed(NOT_TRAINED_HERE)
+            generation = await self.learner.learn(model, events, epochs, batch_size)
+        except (TrainingFailed, UnsupportedModel) as error:
+            raise TrainingFailed(f"Server failure. Error: {error}") from error
+        if self.fingerprint != model.fingerprint:
+            raise TrainingFailed("Server failure. Error: the model was replaced by another one while it learned")
+        self.install(generation)
 
     async def evaluate(self, stories: str, e2e: bool) -> dict[str, JSON]:
         """How well the model predicts stories; with `e2e` they hold messages, which the interpreter is asked about."""

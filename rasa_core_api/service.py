@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -25,6 +25,7 @@ from rasa_core_api.exceptions import InvalidConfiguration, UnsafeArchive
 from rasa_core_api.http.auth import TokenReader
 from rasa_core_api.http.site import ApiSite
 from rasa_core_api.model_delivery import ModelDelivery, build_delivery
+from rasa_core_api.model_learning import ModelLearning
 from rasa_core_api.models.archives import is_archive, unpack
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.loader import load_generation
@@ -35,6 +36,7 @@ from rasa_core_api.server_settings import ServerSettings
 from rasa_core_api.settings import RunSettings
 from rasa_core_api.slots import ClassFinder
 from rasa_core_api.tracker_store.factory import create_store
+from rasa_core_api.training.learning_apart import learn_apart
 from rasa_core_api.training.project_checks import check_at_start, check_credentials
 from rasa_core_api.trusted import class_finder
 
@@ -155,6 +157,9 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
         now=time.time,
         new_id=new_id,
     )
+    agent.learner = ModelLearning(
+        delivery.installer, slices, lambda task: learn_apart(task, reactor), tuple(trusted)
+    )
     channels = open_channels(
         settings.connector,
         settings.credentials,
@@ -218,7 +223,7 @@ def _tell_mistakes(agent: Agent, settings: RunSettings, environ: Mapping[str, st
 def load_core(path: Path, find_class: ClassFinder) -> Generation:
     """The dialogue model in a directory or an archive. Raises `UnsupportedModel`."""
     if not is_archive(path):
-        return load_generation(path, find_class=find_class)
+        return evolve(load_generation(path, find_class=find_class), directory=path)
     with tempfile.TemporaryDirectory(prefix="rasa_core_api-") as scratch:
         directory = Path(scratch) / "model"
         try:

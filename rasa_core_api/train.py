@@ -254,10 +254,16 @@ def _with_progress(files: StoryFiles, domain: Domain, policies: Sequence[PolicyS
 
 def written(trained: Trained, version: str, files: StoryFiles, *, keep_stories: bool) -> WrittenModel:
     """The trained model as it is to be persisted for a release."""
+    from rasa_core_api.training.kept import KeptPolicy, write_kept
+    from rasa_core_api.training.learning_apart import KEPT_FILE
+
     stories = None
     if keep_stories:
         dialogues = trained.data.dialogues
         stories = "\n".join(story_of(dialogue.name, dialogue.events()) for dialogue in dialogues)
+    kept = [
+        KeptPolicy(policy.settings.name, policy.settings.options, policy.examples) for policy in trained.policies
+    ]
     return WrittenModel(
         domain=trained.domain,
         version=version,
@@ -270,6 +276,7 @@ def written(trained: Trained, version: str, files: StoryFiles, *, keep_stories: 
         trained_at=datetime.now(),
         stories=stories,
         extra={"trained_by": f"rasa_core_api {__version__}"},
+        others={KEPT_FILE: write_kept(kept)},
     )
 
 
@@ -299,6 +306,7 @@ def summary(trained: Trained, files: StoryFiles) -> str:
 
 def _teach(options: argparse.Namespace) -> int:
     from rasa_core_api.training.interactive import Api, Export, Session
+    from rasa_core_api.training.learning_apart import keeps_data
     from rasa_core_api.training.local_server import local_server
 
     def value(name: str, otherwise: str) -> str:
@@ -307,8 +315,10 @@ def _teach(options: argparse.Namespace) -> int:
     export = Export(Path(value("export_stories", "stories.md")), Path(value("export_nlu", "nlu.md")))
     sender_id = value("sender_id", secrets.token_hex(16))
     server = getattr(options, "server", None)
-    if options.finetune and server is None:
-        raise TrainingFailed("--finetune: a served model cannot be trained on; export the stories and train again")
+    if options.finetune and options.core and not keeps_data(Path(options.core)):
+        raise TrainingFailed(
+            f"--finetune: {options.core} holds no training data to go on with; name domain and stories (-d, -s) instead"
+        )
 
     def teach(api: Api) -> int:
         Session(api, sender_id, input, print, export, options.finetune).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from attrs import define, field, frozen
@@ -92,6 +93,8 @@ class Model:
     observer: Observer | None = field(default=None, repr=False)
     #: The templates of the domain, where a server generates the responses.
     own_templates: ResponseGenerator | None = None
+    #: Where its files lie, if they stay there.
+    directory: Path | None = None
 
     @property
     def release(self) -> Release:

@@ -162,6 +162,7 @@ def test_replaces_whole_models(bot: Path) -> None:
         "domain.yml",
         "metadata.json",
         "policy_0_MemoizationPolicy",
+        "training_data.npz",
         "training_report.json",
     ]
     assert sorted(entry.name for entry in bot.iterdir()) == ["domain.yml", "model", "policies.yml", "stories.md"]

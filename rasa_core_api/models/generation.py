@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from attrs import field, frozen
 
@@ -18,7 +19,7 @@ class Generation:
     """Domain and policies that belong together; put into service and replaced as a whole.
 
     `metadata` is the model's own metadata file, `source` says where the model came from. `interpreter` understands
-    texts with an NLU model that came in the same archive.
+    texts with an NLU model that came in the same archive. `directory`: where its files lie, if they stay there.
     """
 
     domain: Domain
@@ -27,6 +28,7 @@ class Generation:
     metadata: Mapping[str, JSON] = field(repr=False)
     source: str = ""
     interpreter: Interpreter | None = field(default=None, repr=False)
+    directory: Path | None = None
 
     @property
     def release(self) -> Release:

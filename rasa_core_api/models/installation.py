@@ -116,6 +116,18 @@ class Installer:
             sha256,
         )
 
+    async def load_directory(self, directory: Path, source: str) -> Generation:
+        """A model that this program wrote itself; its files stay where they are. Raises `UnsupportedModel`."""
+        await self._line.acquire()
+        try:
+            with _brisk():
+                generation: Generation = await self._worker(
+                    load_generation, directory, find_class=class_finder(self._trusted_modules), source=source
+                )
+            return evolve(generation, directory=directory)
+        finally:
+            self._line.release()
+
     async def load_nlu(
         self,
         archive: Path,

@@ -46,7 +46,10 @@ class WrittenPolicy:
 
 @frozen(kw_only=True)
 class WrittenModel:
-    """All that a model directory holds. `fingerprints`: slots that follow each action; `stories` None: not kept."""
+    """All that a model directory holds. `fingerprints`: slots that follow each action; `stories` None: not kept.
+
+    `others`: files by name that no historical release knows.
+    """
 
     domain: Domain
     version: str
@@ -56,6 +59,7 @@ class WrittenModel:
     trained_at: datetime
     stories: str | None = None
     extra: Mapping[str, JSON] = field(factory=dict)
+    others: Mapping[str, bytes] = field(factory=dict)
 
     def metadata(self) -> dict[str, JSON]:
         """The metadata file, with the members of its release."""
@@ -79,6 +83,7 @@ class WrittenModel:
             STATES_FILE: _json({self.domain.release.states_key: self.domain.states}),
             self.domain.release.metadata_file: _json(self.metadata()),
             REPORT_FILE: _json(self.report),
+            **self.others,
         }
         for number, policy in enumerate(self.policies):
             folder = f"policy_{number}_{policy.path.rpartition('.')[2]}"

@@ -23,6 +23,8 @@ from rasa_core_api.training.story_writer import marked_text, story_of
 
 #: Seconds that an answer may take; an action server has its time in it.
 TIMEOUT = 60.0
+#: Seconds that learning from a correction may take.
+LEARNING = 660.0
 #: Bytes of an answer that are read.
 MAX_ANSWER = 64 * 1024 * 1024
 
@@ -49,6 +51,7 @@ class Api:
 
     def call(self, method: str, path: str, body: Any = None, **query: str) -> Any:
         """The answer's JSON; None for an empty one."""
+        timeout = LEARNING if path == "/finetune" else self.timeout
         if self.token is not None:
             query["token"] = self.token
         address = f"{self.url.rstrip('/')}{path}{'?' + urllib.parse.urlencode(query) if query else ''}"
@@ -57,7 +60,7 @@ class Api:
         request = urllib.request.Request(address, data, headers, method=method)
         opener = urllib.request.build_opener(_NoRedirect)
         try:
-            with opener.open(request, timeout=self.timeout) as response:
+            with opener.open(request, timeout=timeout) as response:
                 raw = response.read(MAX_ANSWER + 1)
         except urllib.error.HTTPError as error:
             said = error.read(4096).decode("utf-8", "replace")
@@ -182,7 +185,16 @@ class Session:
         for message in (answer or {}).get("messages") or ():
             self.say(f"bot: {message.get('text') or json.dumps(message)}")
         if not right and self.finetune:
-            self.api.call("POST", "/finetune", self._events("ALL"))
+            self._learn()
+
+    def _learn(self) -> None:
+        self.say("  learning ...")
+        try:
+            self.api.call("POST", "/finetune", self._events("AFTER_RESTART"))
+        except TrainingFailed as error:
+            self.say(f"  {error}; export the stories and train with them")
+        else:
+            self.say("  learnt: the bot does the same next time")
 
     def _about_forms(self, name: str, tracker: Mapping[str, Any]) -> None:
         form = tracker.get("active_form") or {}

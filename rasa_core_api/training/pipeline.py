@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
@@ -18,15 +19,28 @@ from rasa_core_api.training.learners.memoization import FORM_HISTORY, Contradict
 from rasa_core_api.training.policy_file import PolicySettings
 from rasa_core_api.training.structures import StoryStep
 
+if TYPE_CHECKING:
+    from rasa_core_api.training.learners.logistic import LogisticSettings
+    from rasa_core_api.training.learners.network import Matrix
+
+
+NETWORK_FILE = "keras_model.h5"
+REGRESSION_FILE = "sklearn_model.npz"
+MEMORY_FILE = "memorized_turns.json"
+
 
 @frozen
 class TrainedPolicy:
-    """A policy ready to be written: its files by name; without any it gets no directory."""
+    """A policy ready to be written: its files by name; without any it gets no directory.
+
+    `examples`: what it learnt from, where it goes on learning from examples.
+    """
 
     settings: PolicySettings
     files: Mapping[str, bytes]
     report: Mapping[str, JSON]
     contradictions: Sequence[Contradiction] = ()
+    examples: Matrix | None = field(default=None, repr=False)
 
 
 @frozen
@@ -148,7 +162,7 @@ def _memory(
         "lookup": {write_key(key): value for key, value in lookup.items()},
     }
     files = {
-        "memorized_turns.json": _json(content),
+        MEMORY_FILE: _json(content),
         "featurizer.json": _json(featurizer.as_json(data.domain, 0)),
     }
     return TrainedPolicy(policy, files, {"turns": len(lookup), "contradictions": len(contradictions)}, contradictions)
@@ -177,9 +191,9 @@ def _network(policy: PolicySettings, data: TrainingData, progress: Progress) -> 
     )
     fitted = fit(matrix, len(domain.action_names), settings, progress)
     files = {
-        "keras_model.h5": keras_model(fitted.network, history, plain_layers=not domain.release.has_forms),
+        NETWORK_FILE: keras_model(fitted.network, history, plain_layers=not domain.release.has_forms),
         "keras_policy.json": _json(
-            {**_priority(policy, domain), "model": "keras_model.h5", "epochs": options["epochs"]}
+            {**_priority(policy, domain), "model": NETWORK_FILE, "epochs": options["epochs"]}
         ),
         "featurizer.json": _json(described),
     }
@@ -192,12 +206,23 @@ def _network(policy: PolicySettings, data: TrainingData, progress: Progress) -> 
         "accuracy": round(fitted.accuracy, 6),
         "validation_accuracy": fitted.validation_accuracy,
     }
-    return TrainedPolicy(policy, files, report)
+    return TrainedPolicy(policy, files, report, examples=matrix)
+
+
+def logistic_settings(options: Mapping[str, JSON]) -> LogisticSettings:
+    """What the options of a SklearnPolicy mean."""
+    from rasa_core_api.training.learners.logistic import LogisticSettings
+
+    return LogisticSettings(
+        strengths=(options["param_grid"] or {}).get("C", (1.0,)),
+        folds=options["cv"],
+        random_seed=42 if options["random_seed"] is None else options["random_seed"],
+    )
 
 
 def _regression(policy: PolicySettings, data: TrainingData, progress: Progress) -> TrainedPolicy:
     from rasa_core_api.featurizers import featurizer_from_json
-    from rasa_core_api.training.learners.logistic import LogisticSettings, fit_logistic
+    from rasa_core_api.training.learners.logistic import fit_logistic
     from rasa_core_api.training.learners.network import window_matrix
 
     assert policy.featurizer is not None
@@ -205,16 +230,13 @@ def _regression(policy: PolicySettings, data: TrainingData, progress: Progress) 
     described = policy.featurizer.as_json(domain, 0)
     encoder = featurizer_from_json(described, domain).encoder
     assert encoder is not None
-    settings = LogisticSettings(
-        strengths=(options["param_grid"] or {}).get("C", (1.0,)),
-        folds=options["cv"],
-        random_seed=42 if options["random_seed"] is None else options["random_seed"],
-    )
-    fitted = fit_logistic(window_matrix(data, encoder, policy.featurizer.max_history), settings, progress)
+    settings = logistic_settings(options)
+    matrix = window_matrix(data, encoder, policy.featurizer.max_history)
+    fitted = fit_logistic(matrix, settings, progress)
     files = {
-        "sklearn_model.npz": fitted.as_npz(),
+        REGRESSION_FILE: fitted.as_npz(),
         "sklearn_policy.json": _json(_priority(policy, domain)),
         "featurizer.json": _json(described),
     }
     report = {"examples": fitted.examples, "accuracy": round(fitted.accuracy, 6), "C": fitted.strength}
-    return TrainedPolicy(policy, files, report)
+    return TrainedPolicy(policy, files, report, examples=matrix)

@@ -133,12 +133,9 @@ def fit(
         random.shuffle(order)
         loss, right = 0.0, 0
         for part in batches(order, size):
-            inputs, padded, labels = _batch(matrix, part)
-            keep = 1 - DROPOUT
-            shape = (4, len(part), network.features)
-            drops = (random.random(shape, np.float32) < keep).astype(np.float32) / np.float32(keep)
-            part_loss, part_right = network.loss(inputs, padded, labels, list(drops), gradient)
-            optimiser.step(gradient, rate * (1 - done / steps))
+            part_loss, part_right = step_on(
+                network, matrix, part, optimiser, gradient, rate * (1 - done / steps), random
+            )
             done += 1
             loss += part_loss * len(part) / len(order)
             right += part_right
@@ -150,6 +147,26 @@ def fit(
         accuracy(network, matrix, order),
         accuracy(network, matrix, held_out) if len(held_out) else None,
     )
+
+
+def step_on(
+    network: RecurrentNetwork,
+    matrix: Matrix,
+    part: NDArray[np.intp],
+    optimiser: Adam,
+    gradient: NDArray[Any],
+    rate: float,
+    random: np.random.Generator,
+    dropout: float = DROPOUT,
+) -> tuple[float, int]:
+    """One step on the examples `part`, with dropout; the loss before it and how many labels were right."""
+    inputs, padded, labels = _batch(matrix, part)
+    keep = 1 - dropout
+    shape = (4, len(part), network.features)
+    drops = (random.random(shape, np.float32) < keep).astype(np.float32) / np.float32(keep)
+    found = network.loss(inputs, padded, labels, list(drops), gradient)
+    optimiser.step(gradient, rate)
+    return found
 
 
 def accuracy(network: RecurrentNetwork, matrix: Matrix, examples: NDArray[np.intp] | None = None) -> float:
