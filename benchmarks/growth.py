@@ -1,9 +1,10 @@
 """CPU per turn in a short and in a very long conversation, for each policy and store.
 
-    python benchmarks/growth.py [EVENTS]
+    python benchmarks/growth.py [EVENTS] [STORE ...]
 
 Both conversations are on the same server and take turns in small blocks, so that both see the same machine. The long
-one is built with PUT; a hundred turns warm both up.
+one is built with PUT; a hundred turns warm both up. Stores are memory, sqlite, postgres and redis, as far as their
+programs are installed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import json
 import statistics
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from common import MODELS, Server, bot_server, cpu_seconds_exact, table
+from stores import endpoints, start_databases
 
 MESSAGES = ["/greet", '/order{"drink": "coffee"}', '/inform{"size": "large"}', "/deny", "/thank"]
 FALLBACKS = ["/inform"]  # nothing is known about it: each turn is rewound
@@ -89,15 +92,14 @@ def measure(model: str, messages: list[str], count: int, endpoints: str | None) 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 40_000
     rows = []
-    with tempfile.TemporaryDirectory() as scratch:
-        sqlite = f"tracker_store:\n  type: sqlite\n  path: {Path(scratch) / 'growth.sqlite'}\n"
-        for store, endpoints in (("memory", None), ("SQLite", sqlite)):
-            for name, model, messages in CASES:
-                short, long = measure(model, messages, count, endpoints)
-                rows.append(
-                    (f"{name}, {store}", f"{short:.3f} / {long:.3f} ms = {long / short:.2f}", "at most 1.1")
-                )
-                Path(scratch, "growth.sqlite").unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
+        directory = Path(scratch)
+        databases = start_databases(running, directory)
+        for kind in sys.argv[2:] or ["memory", "sqlite", *databases]:
+            for number, (name, model, messages) in enumerate(CASES):
+                settings = endpoints(kind, directory, databases).replace("conversations.db", f"{number}.db")
+                short, long = measure(model, messages, count, settings)
+                rows.append((f"{name}, {kind}", f"{short:.3f} / {long:.3f} ms = {long / short:.2f}", "at most 1.1"))
     table(f"CPU per turn at 8 and at {count} events", rows)
 
 

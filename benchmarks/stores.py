@@ -79,9 +79,8 @@ def turns(server: Server, seconds: float, prefix: str) -> float:
     return count / (time.monotonic() - began)
 
 
-def cold_read(directory: Path) -> float:
+def cold_read(settings: str, sender_id: str) -> float:
     """Events a second at the first request for a long conversation, after a restart."""
-    settings = endpoints("sqlite", directory, {})
     with bot_server(MODEL, endpoints=settings) as server:
         for begin in range(0, LONG, 2000):
             events = [
@@ -90,13 +89,13 @@ def cold_read(directory: Path) -> float:
                 else {"event": "user", "text": "hi", "parse_data": {"intent": {"name": "greet"}, "entities": []}}
                 for number in range(2000)
             ]
-            status, _ = server.request("POST", "/conversations/long/tracker/events?include_events=NONE", events)
+            status, _ = server.request("POST", f"/conversations/{sender_id}/tracker/events?include_events=NONE", events)
             assert status == 200, status
     with bot_server(MODEL, endpoints=settings) as server:
         began = time.perf_counter()
-        status, body = server.request("GET", "/conversations/long/tracker?include_events=NONE")
+        status, body = server.request("GET", f"/conversations/{sender_id}/tracker?include_events=NONE")
         taken = time.perf_counter() - began
-        assert status == 200 and json.loads(body)["sender_id"] == "long"
+        assert status == 200 and json.loads(body)["sender_id"] == sender_id
     return LONG / taken
 
 
@@ -115,13 +114,15 @@ def main() -> None:
                     with bot_server(MODEL, endpoints=endpoints(kind, directory, databases)) as server:
                         turns(server, 1, f"w{round_}")
                         found.append(turns(server, seconds, f"r{round_}"))
-        for kind, found in rates.items():
-            rows.append((f"{kind}: turns a second", f"{statistics.median(found):.0f}", ""))
-        for kind in kinds[1:]:
-            limit = LIMITS[kind]
-            ratio = statistics.median(a / b for a, b in zip(rates[kind], rates["memory"], strict=True))
-            rows.append((f"{kind}: part of memory", f"{ratio:.2f}", f"at least {limit:g}"))
-        rows.append(("sqlite: cold read, events a second", f"{cold_read(directory):.0f}", "at least 100000"))
+            for kind, found in rates.items():
+                rows.append((f"{kind}: turns a second", f"{statistics.median(found):.0f}", ""))
+            for kind in kinds[1:]:
+                limit = LIMITS[kind]
+                ratio = statistics.median(a / b for a, b in zip(rates[kind], rates["memory"], strict=True))
+                rows.append((f"{kind}: part of memory", f"{ratio:.2f}", f"at least {limit:g}"))
+            for kind in kinds[1:]:
+                read = max(cold_read(endpoints(kind, directory, databases), f"long{attempt}") for attempt in range(2))
+                rows.append((f"{kind}: cold read, events a second", f"{read:.0f}", "at least 100000"))
     table("stores", rows)
 
 
