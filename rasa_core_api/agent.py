@@ -204,6 +204,10 @@ class Agent:
         log.info("serving the model {source}", source=generation.source or generation.fingerprint)
         return self._model
 
+    def rename(self, fingerprint: str) -> None:
+        """The model in service has another fingerprint from now on: its server gave the same bytes another name."""
+        self._model = evolve(self.model, fingerprint=fingerprint)
+
     def route(self, router: Callable[[str], Model | None] | None, *domains: Domain) -> None:
         """Let other models serve some conversations: those for whose sender `router` gives one.
 

@@ -57,6 +57,8 @@ class ModelDelivery:
     _seconds: dict[str, Second] = field(factory=dict, init=False)
     _nlu: NluDelivery | None = field(default=None, init=False)
     _loaded_at: float | None = field(default=None, init=False)
+    #: Fingerprint, SHA-256 and signature of the last model that was pulled.
+    _pulled: tuple[str, str, str | None] | None = field(default=None, init=False)
     _last_upload_error: str | None = field(default=None, init=False)
     _starting: Deferred[None] | None = field(default=None, init=False)
     _http: IAgent | None = field(default=None, init=False)
@@ -158,6 +160,7 @@ class ModelDelivery:
             )
             if not self.agent.is_ready:
                 self._serve(generation)
+                self._pulled = (kept.tag, kept.sha256, kept.signature)
         finally:  # it stays on disk in any case: what failed today may be this machine's fault
             _unlink(path)
 
@@ -175,15 +178,20 @@ class ModelDelivery:
         assert self.pulls is not None
         source = self.pulls.target.shown
         try:
-            generation = await self.installer.load(
-                delivery.path,
-                delivery.tag,
-                source,
-                checks=self.pulls.checks,
-                sha256=delivery.sha256,
-                signature=delivery.signature,
-            )
-            self._serve(generation)
+            # replicas of a server may disagree about the ETag of the same bytes
+            if self._pulled == (self.agent.fingerprint, delivery.sha256, delivery.signature):
+                self.agent.rename(delivery.tag)
+            else:
+                generation = await self.installer.load(
+                    delivery.path,
+                    delivery.tag,
+                    source,
+                    checks=self.pulls.checks,
+                    sha256=delivery.sha256,
+                    signature=delivery.signature,
+                )
+                self._serve(generation)
+            self._pulled = (delivery.tag, delivery.sha256, delivery.signature)
             kept = Kept(delivery.tag, delivery.sha256, delivery.signature, source, self.pulls.identity, self._now())
             try:
                 await self._worker(self.installer.workshop.keep, delivery.path, kept)

@@ -40,6 +40,7 @@ class NluDelivery:
     poller: ModelPoller = field(init=False)
     _shop: Workshop | None = field(default=None, init=False)
     _tag: str = field(default="", init=False)
+    _content: tuple[str, str | None] | None = field(default=None, init=False)  # its SHA-256 and signature
     _loaded_at: float | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -79,7 +80,7 @@ class NluDelivery:
         path, kept = found
         try:
             if kept.asked == self.pulls.identity:
-                self._serve(await self._load(path, kept), kept.tag)
+                self._serve(await self._load(path, kept), kept)
         finally:
             _unlink(path)
 
@@ -105,7 +106,10 @@ class NluDelivery:
             self._now(),
         )
         try:
-            self._serve(await self._load(delivery.path, kept), delivery.tag)
+            if (delivery.sha256, delivery.signature) == self._content:  # replicas may disagree about the ETag
+                self._tag = delivery.tag
+            else:
+                self._serve(await self._load(delivery.path, kept), kept)
             try:
                 await self._worker(self._open_shop().keep, delivery.path, kept)
             except RasaCoreError as error:
@@ -113,9 +117,9 @@ class NluDelivery:
         finally:
             _unlink(delivery.path)
 
-    def _serve(self, interpreter: Interpreter, tag: str) -> None:
+    def _serve(self, interpreter: Interpreter, kept: Kept) -> None:
         self.agent.install_interpreter(interpreter)
-        self._tag = tag
+        self._tag, self._content = kept.tag, (kept.sha256, kept.signature)
         self._loaded_at = self._now()
         log.info("understanding texts with the NLU model of {source}", source=self.pulls.target.shown)
 

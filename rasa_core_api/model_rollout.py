@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from weakref import ref
 
 from attrs import define, evolve, field
 from twisted.internet.interfaces import IReactorTime
@@ -12,6 +13,7 @@ from twisted.logger import Logger
 
 from rasa_core_api.agent import Agent
 from rasa_core_api.constants import JSON
+from rasa_core_api.domain import Domain
 from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.model_poller import ModelPoller
 from rasa_core_api.models.download import Delivery, Nothing, Target
@@ -41,6 +43,7 @@ class Second:
     _now: Callable[[], float]
     _serve: Callable[[Generation], None]
     tag: str = field(default="", init=False)
+    _sha256: str | None = field(default=None, init=False)
     poller: ModelPoller = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -57,6 +60,10 @@ class Second:
         )
 
     async def _install(self, delivery: Delivery) -> None:
+        if delivery.sha256 == self._sha256:  # the same bytes under another name: what is counted goes on
+            _unlink(delivery)
+            self.tag = delivery.tag
+            return
         try:
             generation = await self._installer.load(
                 delivery.path,
@@ -69,12 +76,17 @@ class Second:
         finally:
             _unlink(delivery)
         self._serve(generation)
-        self.tag = delivery.tag
+        self.tag, self._sha256 = delivery.tag, delivery.sha256
 
 
 def _unlink(delivery: Delivery) -> None:
     with suppress(OSError):
         os.unlink(delivery.path)
+
+
+def _is_of(model: Model, against: ref[Domain] | None) -> bool:
+    """Whether this is still the model that was compared with; its fingerprint may have changed."""
+    return against is not None and against() is model.domain
 
 
 @define
@@ -87,7 +99,7 @@ class Shadow:
     _agent: Agent
     _generation: Generation | None = field(default=None, init=False)
     _comparison: Comparison | None = field(default=None, init=False)
-    _against: str | None = field(default=None, init=False)  # fingerprint of the model in service
+    _against: ref[Domain] | None = field(default=None, init=False)  # that of the model in service
 
     def serve(self, generation: Generation) -> None:
         """Compare with this model from now on."""
@@ -101,9 +113,9 @@ class Shadow:
         """An observer's part."""
         if self._generation is None:
             return
-        if self._comparison is None or self._against != self._agent.fingerprint:
+        if self._comparison is None or not _is_of(self._agent.model, self._against):
             self.close()
-            self._against = self._agent.fingerprint
+            self._against = ref(self._agent.model.domain)
             self._comparison = Comparison(self._generation, self._agent.slices)
         self._comparison.predicted(tracker, action)
 
@@ -132,7 +144,7 @@ class Canary:
     _model: Model | None = field(default=None, init=False)
     _trial: Trial | None = field(default=None, init=False)
     _interpreter: Interpreter | None = field(default=None, init=False)  # the agent's when the model was prepared
-    _against: str | None = field(default=None, init=False)  # fingerprint of the model in service
+    _against: ref[Domain] | None = field(default=None, init=False)  # that of the model in service
     withdrawn: str | None = field(default=None, init=False)  # the reason
 
     def serve(self, generation: Generation) -> None:
@@ -173,10 +185,10 @@ class Canary:
         if trial is None or trial.over:
             return
         main = self._agent.model
-        if trial.comparison is None or self._against != main.fingerprint:
+        if trial.comparison is None or not _is_of(main, self._against):
             if trial.comparison is not None:
                 trial.comparison.close()
-            self._against = main.fingerprint
+            self._against = ref(main.domain)
             generation = Generation(
                 domain=main.domain,
                 ensemble=main.ensemble,

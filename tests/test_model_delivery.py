@@ -270,6 +270,41 @@ def test_pinned(tmp_path: Path) -> None:
     site.stop()
 
 
+def test_same_bytes_under_another_tag(tmp_path: Path) -> None:
+    """Replicas that disagree about the ETag of the same bytes cause no swap: only the fingerprint follows."""
+    data = packed(tmp_path / "model", "hello")
+    site = Site(tmp_path)
+    lines: list[LogEvent] = []
+    site.answer = [reply(200, data, ETag="a-1"), CLOSE]
+    site.start()
+    domain, loaded = site.agent.domain, site.status["loaded_at"]
+    globalLogPublisher.addObserver(lines.append)
+    try:
+        for number in range(6):
+            site.answer = [reply(200, data, ETag=f"{'ab'[number % 2]}-1"), CLOSE]
+            site.wait(100)
+            assert site.agent.fingerprint == f"{'ab'[number % 2]}-1"
+    finally:
+        globalLogPublisher.removeObserver(lines.append)
+    assert site.agent.domain is domain and site.status["loaded_at"] == loaded
+    assert [line for line in lines if line["log_namespace"].startswith("rasa")] == []
+    site.stop()
+    again = Site(tmp_path).start()
+    assert again.agent.fingerprint == "b-1"
+    upload(again, _file(tmp_path, packed(tmp_path / "model", "uploaded")))
+    again.answer = [reply(200, data, ETag="b-1"), CLOSE]
+    for _ in range(3):
+        again.wait(100)
+    assert again.greeting == "hello"  # the model server's again
+    again.stop()
+
+
+def _file(directory: Path, content: bytes) -> Path:
+    path = directory / "upload"
+    path.write_bytes(content)
+    return path
+
+
 def upload(site: Site, path: Path, signature: str | None = None) -> None:
     found: list[Any] = []
     Deferred.fromCoroutine(site.agent.install_archive(path, signature)).addBoth(found.append)

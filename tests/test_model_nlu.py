@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from rasa_core_api.models.archives import pack_directory
 from rasa_core_api.nlu.storage import save_model
@@ -125,3 +126,30 @@ def test_same_directory(tmp_path: Path, nlu_model: Path) -> None:
         assert understood(site) and site.agent.is_ready
         site.stop()
         assert sorted(os.listdir(tmp_path / "kept")) == ["last-nlu.model", "last.model"]
+
+
+def test_one_line_a_change(tmp_path: Path, nlu_model: Path) -> None:
+    """NLU models too are told in one line when they change, and not at quiet pulls."""
+    answers = {"core": pack_directory(write_model(tmp_path / "a"))}
+    site = site_with(tmp_path, answers, nlu=True).start()
+    lines: list[str] = []
+
+    def hear(event: LogEvent) -> None:
+        if event["log_namespace"].startswith("rasa"):
+            lines.append(formatEvent(event) or "")
+
+    globalLogPublisher.addObserver(hear)
+    try:
+        answers["nlu"] = pack_directory(nlu_model)
+        site.wait(100)
+        assert lines == ["understanding texts with the NLU model of http://models/nlu"]
+        for _ in range(5):
+            site.wait(100)
+        assert len(lines) == 1
+        del answers["nlu"]
+        for _ in range(20):
+            site.wait(800)
+        assert len(lines) == 2 and lines[1].startswith("cannot get a model from http://models/nlu")
+    finally:
+        globalLogPublisher.removeObserver(hear)
+    site.stop()

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from twisted.logger import LogEvent, globalLogPublisher
 
+from rasa_core_api.exceptions import UnsupportedModel
 from rasa_core_api.models.rollout import chosen
 from tests.models.samples import LOOKUP, packed, write_model
 from tests.models.wire import CLOSE, reply
-from tests.test_model_delivery import Site
+from tests.test_model_delivery import Site, upload
 
 PACKED: dict[str, bytes] = {}
 
@@ -158,4 +159,56 @@ def test_bad_canary(tmp_path: Path) -> None:
     site = site_with(tmp_path, {"next": "same"}, **canary()).start()
     assert [message["text"] for message in site.bot.say("/greet", next(senders(True)))] == ["main"]
     assert site.status["canary"]["state"] == "unusable" and site.status["state"] == "current"
+    site.stop()
+
+
+def test_same_canary_under_another_tag(tmp_path: Path) -> None:
+    """The same bytes under another ETag are no other canary: its trial goes on, and a withdrawn one does not return."""
+    site = Site(tmp_path, **canary(max_disagreement=0.2))
+    count = 0
+
+    def script(request: bytes) -> list[object]:
+        nonlocal count
+        count += 1
+        name = "other" if request.split(b" ")[1].startswith(b"/next") else "main"
+        return [reply(200, PACKED[name], ETag=f"{name}-{count}"), CLOSE]
+
+    site.server.script = script
+    site.start()
+    inside = senders(True)
+    for _ in range(3):
+        site.bot.say("/greet", next(inside))
+        site.wait(100)
+    assert site.status["canary"]["turns"] == 3 and site.status["canary"]["serving"]
+    for _ in range(3):
+        site.bot.say("/greet", next(inside))
+        site.wait(100)
+    assert "predictions differ" in site.status["canary"]["withdrawn"]
+    site.wait(100)
+    assert not site.status["canary"]["serving"]
+    site.stop()
+
+
+def test_upload_beside_a_canary(tmp_path: Path) -> None:
+    """An upload replaces the model in service and leaves the canary its share; counting begins anew, for both."""
+    site = site_with(tmp_path, {"next": "same"}, shadow="http://models/next", **canary()).start()
+    inside, outside = senders(True), senders(False)
+    for _ in range(4):
+        site.bot.say("/greet", next(inside))
+        site.bot.say("/greet", next(outside))
+        site.wait(0)
+    assert site.status["canary"]["agreement"] == site.status["shadow"]["agreement"] == 1.0
+    (tmp_path / "upload").write_bytes(PACKED["other"])
+    site.wait(1)
+    upload(site, tmp_path / "upload")
+    assert [message["text"] for message in site.bot.say("/greet", next(outside))] == ["bye"]
+    assert [message["text"] for message in site.bot.say("/greet", next(inside))] == ["same"]
+    site.wait(0)
+    for name in ("canary", "shadow"):
+        counts = site.status[name]
+        assert counts["predictions"] > 0 and counts["agreement"] < 1.0, name
+    (tmp_path / "upload").write_bytes(b"half of an arch")
+    with pytest.raises(UnsupportedModel):
+        upload(site, tmp_path / "upload")
+    assert site.status["canary"]["serving"] and "neither zip" in site.status["last_error"]
     site.stop()

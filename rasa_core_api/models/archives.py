@@ -81,7 +81,9 @@ def unpacking(archive: Path, into: Path, limits: Limits = DEFAULT_LIMITS) -> Ite
 
 
 def _failed(reason: str, error: OSError) -> RasaCoreError:
-    return RasaCoreError(reason) if error.errno in _OURS else UnsupportedModel(reason)
+    if error.errno in _OURS:
+        return RasaCoreError(f"an archive cannot be unpacked on this machine: {error.strerror}")
+    return UnsupportedModel(reason)
 
 
 def _unpack(file: BinaryIO, into: Path, limits: Limits) -> Iterator[int]:

@@ -8,6 +8,7 @@ interpreter handed over every half millisecond a request waits a few millisecond
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,7 +20,7 @@ from attrs import define, evolve, field, frozen
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
-from rasa_core_api.exceptions import ModelBusy, UnsafeArchive
+from rasa_core_api.exceptions import ModelBusy, UnsafeArchive, UnsupportedModel
 from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.models.archives import DEFAULT_LIMITS, Limits
 from rasa_core_api.models.generation import Generation
@@ -153,6 +154,8 @@ class Installer:
                 with _brisk():
                     loaded: T = await self._worker(load, room)
                 return loaded
+            except UnsupportedModel as error:
+                raise type(error)(_without(room, str(error)), **error.details) from error
             finally:
                 await self._worker(shutil.rmtree, room, ignore_errors=True)
         finally:
@@ -164,6 +167,11 @@ class Installer:
         )
         nlu = beside_dialogue_model(room)
         return generation if nlu is None else evolve(generation, interpreter=self._load_interpreter(nlu))
+
+
+def _without(room: Path, reason: str) -> str:
+    """A reason that names files of the model, and not where it was unpacked: that is new each time, and private."""
+    return reason.replace(f"{room}{os.sep}", "").replace(str(room), "the model")
 
 
 def sha256_of(archive: Path) -> str:

@@ -59,6 +59,7 @@ class Workshop:
     root: Path
     keeps: bool = True  # whether `root` outlives the process
     kept_name: str = KEPT
+    _kept_in: Path | None = None  # where to look for what was kept, in place of `root`
     _room: Path = field(init=False)
     _lock: int | None = field(default=None, init=False)
     _numbers: count[int] = field(factory=lambda: count(1), init=False)
@@ -69,9 +70,13 @@ class Workshop:
 
         Raises `RasaCoreError` where there is no place at all.
         """
+        kept_in: Path | None = None
         if root is not None:
             try:
-                return cls(_own_directory(root), kept_name=kept_name)
+                _own_directory(root)
+                kept_in = root  # good enough to read from, even if nothing can be written any more
+                _check_writable(root)
+                return cls(root, kept_name=kept_name)
             except OSError as error:
                 log.warn(
                     "models cannot be kept in {root} ({error}); a restart will have to wait for the model server",
@@ -80,11 +85,12 @@ class Workshop:
                 )
         try:
             # one for all processes of this user, so that the next one clears up after one that was killed
-            return cls(_own_directory(Path(tempfile.gettempdir()) / f"{_TEMPORARY}{_user()}"), keeps=False)
+            temporary = _own_directory(Path(tempfile.gettempdir()) / f"{_TEMPORARY}{_user()}")
+            return cls(temporary, False, kept_name, kept_in)
         except OSError:
             pass
         try:
-            return cls(Path(tempfile.mkdtemp(prefix=_TEMPORARY)), keeps=False)
+            return cls(Path(tempfile.mkdtemp(prefix=_TEMPORARY)), False, kept_name, kept_in)
         except OSError as error:
             raise _no_place(error) from error
 
@@ -164,7 +170,7 @@ class Workshop:
         """A copy of the kept archive, and what is known of it; None where none is kept or it is damaged."""
         place = self.place("recalled")
         try:
-            with (self.root / self.kept_name).open("rb") as source:
+            with ((self._kept_in or self.root) / self.kept_name).open("rb") as source:
                 kept = _read_header(source.readline(_LONGEST_HEADER))
                 digest = hashlib.sha256()
                 with place.open("xb") as target:
@@ -225,6 +231,9 @@ def _check_owner(root: Path) -> None:
         raise PermissionError(1, "it belongs to somebody else")
     if found.st_mode & 0o022:
         raise PermissionError(1, "others may write there")
+
+
+def _check_writable(root: Path) -> None:
     if not os.access(root, os.W_OK | os.X_OK):
         raise PermissionError(1, "it cannot be written")
 

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from rasa_core_api.exceptions import ModelBusy, UnsafeArchive, UnsupportedModel
 from rasa_core_api.interpreter import Interpreter
+from rasa_core_api.models.archives import pack_directory
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.installation import Checks, Installer
 from rasa_core_api.models.rehearsal import Rehearsal, rehearse
@@ -101,6 +102,20 @@ def test_refused(installer: Installer, archive: Path) -> None:
     with pytest.raises(UnsupportedModel):
         result(installer.install_archive(archive))
     assert not installer.busy
+
+
+def test_reason_names_no_place(installer: Installer, archive: Path, tmp_path: Path) -> None:
+    """A reason tells the file inside the model, not where on this machine it was unpacked; it is the same each time."""
+    directory = tmp_path / "model"
+    (directory / "domain.yml").write_text("intents: 5")
+    reasons = set()
+    for _ in range(2):
+        archive.write_bytes(pack_directory(directory))
+        with pytest.raises(UnsupportedModel) as caught:
+            result(installer.install_archive(archive))
+        reasons.add(str(caught.value))
+    (reason,) = reasons
+    assert reason.startswith("domain.yml: ") and "work-" not in reason
 
 
 def test_loser_is_told(installer: Installer, trials: Trials, archive: Path) -> None:

@@ -175,12 +175,27 @@ def test_somebody_was_first(temporary: Path) -> None:
     shop.close()
 
 
+def test_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept is served though the disk became read-only."""
+    shop = Workshop.open(tmp_path / "models")
+    shop.keep(archive(tmp_path), KEPT)
+    shop.close()
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "models" and real(path, mode))
+    shop = Workshop.open(tmp_path / "models")
+    found = shop.recall()
+    assert not shop.keeps and found is not None and found[1] == KEPT
+    shop.close()
+    assert os.listdir(tmp_path / "models") == ["last.model"]
+
+
 def test_open_to_others(tmp_path: Path) -> None:
     """A directory that others can write is not used: they could put a model there."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models").chmod(0o777)
+    (tmp_path / "models" / "last.model").write_bytes(b"{}")
     shop = Workshop.open(tmp_path / "models")
-    assert not shop.keeps
+    assert not shop.keeps and shop._kept_in is None
     shop.close()
 
 
