@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from rasa_core_api.models.archives import pack_directory
 from rasa_core_api.nlu.storage import save_model
@@ -135,7 +135,7 @@ def test_one_line_a_change(tmp_path: Path, nlu_model: Path) -> None:
     lines: list[str] = []
 
     def hear(event: LogEvent) -> None:
-        if event["log_namespace"].startswith("rasa"):
+        if event["log_namespace"].startswith("rasa") and event["log_level"] is not LogLevel.debug:
             lines.append(formatEvent(event) or "")
 
     globalLogPublisher.addObserver(hear)

@@ -63,7 +63,7 @@ class Report:
 
     def log(self, directory: Path) -> None:
         """The one line about a model."""
-        write = log.warn if self.retrained or self.skipped else log.info
+        write = log.warn if self.retrained or self.skipped else log.debug
         write(
             "NLU model {path}: exact: {exact}; retrained: {retrained}; skipped: {skipped}",
             path=str(directory),

@@ -121,7 +121,7 @@ def _load_directory(path: Path, cache: Path | None, connect: Connect | None) -> 
 
     if is_new_format(read_metadata(path)):
         model = load_model(path, connect)
-        log.info("NLU model {path}: {count} parts", path=str(path), count=len(model.components))
+        log.debug("NLU model {path}: {count} parts", path=str(path), count=len(model.components))
     else:
         model, _ = load_legacy(path, cache=cache, connect=connect)
     model.source = str(path)
