@@ -20,12 +20,19 @@ from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
 from rasa_core_api.interpreter import RegexInterpreter
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.loader import load_generation
-from rasa_core_api.training.console import ProgressLine, add_logging_options, begin_logging, use_one_thread
+from rasa_core_api.training.console import (
+    ProgressLine,
+    add_logging_options,
+    add_trusted_option,
+    begin_logging,
+    use_one_thread,
+)
 from rasa_core_api.training.evaluation import Evaluation, ParseMessage, evaluate_stories
 from rasa_core_api.training.evaluation_page import comparison_page, evaluation_page
 from rasa_core_api.training.fetching import add_stories_options, stories_path
 from rasa_core_api.training.story_reader import read_stories
 from rasa_core_api.training.structures import StoryFiles
+from rasa_core_api.trusted import class_finder
 
 MODES = ("default", "compare")
 _MODEL = re.compile(r"(.+?)(\d+)")
@@ -44,6 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--failed", help="file for the failed stories (default: failed_stories.md among the results)")
     parser.add_argument("--e2e", "--end-to-end", dest="e2e", action="store_true", help="stories hold messages")
     parser.add_argument("--fail_on_prediction_errors", action="store_true", help="stop at the first wrong prediction")
+    add_trusted_option(parser)
     add_logging_options(parser)
     return parser
 
@@ -58,7 +66,7 @@ def main(arguments: Sequence[str] | None = None, log_to: TextIO | None = None) -
     if options.e2e and not (options.nlu or options.endpoints):
         parser.error("--e2e needs what understands messages: -u/--nlu or --endpoints")
     if (options.nlu or options.endpoints) and not options.e2e:
-        parser.error("-u/--nlu and --endpoints are for --e2e; without it stories name the intents themselves")
+        print("-u/--nlu and --endpoints change nothing without --e2e: stories name the intents", file=sys.stderr)
     if options.max_stories is not None and options.max_stories < 1:
         parser.error("--max_stories must be 1 or more")
     try:
@@ -75,7 +83,7 @@ def _read(options: argparse.Namespace, model: Generation) -> StoryFiles:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    model = load_generation(Path(options.core))
+    model = load_generation(Path(options.core), find_class=class_finder(options.trusted_modules))
     files = _read(options, model)
     page, failed = _places(options)
 
@@ -200,7 +208,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _correct(options: argparse.Namespace, directory: Path) -> int:
-    model = load_generation(directory)
+    model = load_generation(directory, find_class=class_finder(options.trusted_modules))
     files = _read(options, model)
     work = evaluate_stories(files.steps, model.domain, model.ensemble, max_events=options.max_stories)
     return _finished(work).correct_stories

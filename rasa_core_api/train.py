@@ -23,9 +23,11 @@ from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData, 
 from rasa_core_api.interpreter import RegexInterpreter
 from rasa_core_api.models.persisting import TARGETS, WrittenModel, WrittenPolicy, persist, target_release
 from rasa_core_api.releases import Release
+from rasa_core_api.slots import ClassFinder, refuse_classes
 from rasa_core_api.training.console import (
     ProgressLine,
     add_logging_options,
+    add_trusted_option,
     begin_logging,
     duration,
     use_one_thread,
@@ -37,6 +39,7 @@ from rasa_core_api.training.policy_file import PolicySettings, default_policies,
 from rasa_core_api.training.story_reader import read_stories
 from rasa_core_api.training.story_writer import story_of
 from rasa_core_api.training.structures import StoryFiles
+from rasa_core_api.trusted import class_finder
 from rasa_core_api.version import __version__
 
 log = Logger()
@@ -47,7 +50,7 @@ _AUGMENTATION = 50
 #: Options of 0.9 to 0.11 that went into the policy file with 0.12, and their defaults then.
 _OLD_OPTIONS = {
     "history": 3,
-    "epochs": 100,
+    "epochs": None,
     "validation_split": 0.0,
     "batch_size": None,
     "nlu_threshold": 0.0,
@@ -97,6 +100,7 @@ def make_parser(mode: str) -> argparse.ArgumentParser:
         parser.add_argument("--sender_id", help="conversation to teach in (a new one)")
         parser.add_argument("--export_stories", default="data/stories.md", help="file that stories are added to")
         parser.add_argument("--export_nlu", default="data/nlu.md", help="file that NLU examples are added to")
+    add_trusted_option(parser)
     add_logging_options(parser)
     return parser
 
@@ -104,7 +108,7 @@ def make_parser(mode: str) -> argparse.ArgumentParser:
 def _add_old_options(parser: argparse.ArgumentParser) -> None:
     old = parser.add_argument_group("options of 0.9 to 0.11 (later releases have them in the policy file)")
     old.add_argument("--history", type=int, help="states that policies look at (3)")
-    old.add_argument("--epochs", type=int, help="epochs of the network (100)")
+    old.add_argument("--epochs", type=int, help="epochs of the network (chosen by the number of examples, 25 to 100)")
     old.add_argument("--validation_split", type=float, help="share of the examples that is only measured (0)")
     old.add_argument("--batch_size", type=int, help="examples a step of the network (chosen by their number)")
     old.add_argument("--nlu_threshold", type=float, help="least confidence of a message (0)")
@@ -178,10 +182,10 @@ def policies_in(path: str, release: Release) -> list[PolicySettings]:
     return read_policies(read_yaml_file(path, os.environ), release, path)
 
 
-def read_domain(path: str, release: Release) -> Domain:
+def read_domain(path: str, release: Release, find_class: ClassFinder = refuse_classes) -> Domain:
     """The domain in a file that the operator named. Raises `InvalidDomain` with the file."""
     try:
-        return Domain.from_json(read_yaml_file(path, os.environ), release)
+        return Domain.from_json(read_yaml_file(path, os.environ), release, find_class)
     except InvalidConfiguration as error:
         text = str(error)
         raise InvalidConfiguration(text if text.startswith(path) else f"{path}: {text}") from error
@@ -195,7 +199,7 @@ def _read(options: argparse.Namespace, release: Release, exclusion: float = 0.0,
 
 def _train(options: argparse.Namespace) -> int:
     release = target_release(options.for_release)
-    domain = read_domain(options.domain, release)
+    domain = read_domain(options.domain, release, class_finder(options.trusted_modules))
     policies = policies_of(options, release)
     files = _read(options, release)
     if not options.no_check:
@@ -217,7 +221,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 #: Mistakes that the historical releases trained with, and so do we.
-_TRAINED_ANYWAY = frozenset({"contradiction", "unknown-entity", "missing-template"})
+_TRAINED_ANYWAY = frozenset(
+    {"contradiction", "missing-template", "unknown-entity", "unknown-form", "unknown-intent", "unknown-slot"}
+)
 
 
 def _check(options: argparse.Namespace, domain: Domain, files: StoryFiles, history: int | None) -> None:
@@ -340,7 +346,7 @@ def _teach(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     release = target_release(options.for_release)
-    domain = read_domain(options.domain, release)
+    domain = read_domain(options.domain, release, class_finder(options.trusted_modules))
     configurations = options.config or []
     if not configurations:
         raise InvalidConfiguration("compare needs policy files: -c FIRST SECOND ...")

@@ -85,8 +85,8 @@ def test_usage(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         run(bot, STORIES, "--e2e")
     assert caught.value.code == 2
-    assert evaluate.main(["-s", str(bot / "stories.md"), "--core", str(bot / "none")]) == 1
-    capsys.readouterr()
+    assert evaluate.main(["-s", str(bot / "stories.md"), "--core", str(bot / "none"), "-u", "nlu"]) == 1
+    assert "-u/--nlu and --endpoints change nothing without --e2e" in capsys.readouterr().err
 
 
 def test_compare(bot: Path) -> None:

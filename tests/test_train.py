@@ -268,16 +268,21 @@ def test_same_turns_as_recorded(tmp_path: Path) -> None:
 
 
 def test_checks_first(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Mistakes are told a line each before training; what spoils the model stops it, unless --no_check."""
+    """Mistakes are told a line each before training; what the original could not train stops it."""
     stories, policies = bot / "stories.md", ["-c", str(bot / "policies.yml")]
     stories.write_text(STORIES + "\n## other\n* greet\n  - utter_bye\n")
     assert main(command(bot, *policies)) == 0
     told = capsys.readouterr().err
     assert "[contradiction]" in told and "'utter_bye' in 'other'" in told
     (bot / "domain.yml").write_text(DOMAIN.replace("intents: [greet,", "intents: [spare, greet,"))
-    stories.write_text(STORIES + "\n## other\n* gret\n  - utter_bye\n")
+    stories.write_text(STORIES + "\n## other\n* gret\n  - utter_bye\n  - slot{\"drnk\": 1}\n")
+    assert main(command(bot, *policies)) == 0
+    told = capsys.readouterr().err
+    assert "did you mean 'greet'?" in told and "did you mean 'drink'?" in told
+    stories.write_text(STORIES + "\n## other\n* greet\n  - utter_by\n")
     assert main(command(bot, *policies, "-o", str(bot / "second"))) == 1
     told = capsys.readouterr().err
-    assert "did you mean 'greet'?" in told and "[unused-intent]" in told and "--no_check" in told
+    assert "did you mean 'utter_bye'?" in told and "[unused-intent]" in told and "--no_check" in told
     assert not (bot / "second").exists()
-    assert main(command(bot, *policies, "--no_check", "-o", str(bot / "second"))) == 0
+    assert main(command(bot, *policies, "--no_check", "-o", str(bot / "second"))) == 1
+    assert "'utter_by', which is no action of the domain" in capsys.readouterr().err

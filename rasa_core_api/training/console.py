@@ -31,6 +31,18 @@ def add_logging_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def add_trusted_option(parser: argparse.ArgumentParser) -> None:
+    """`--trusted_modules A,B`, a tuple of names."""
+    parser.add_argument(
+        "--trusted_modules", metavar="A,B", default=(), type=_names,
+        help="modules whose slot and policy classes may be imported",
+    )  # fmt: skip
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def use_one_thread(environ: MutableMapping[str, str]) -> None:
     """Tell numpy, before it is imported, to compute small products in one thread, where they are faster."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -51,6 +51,17 @@ def windows(data: TrainingData, length: int, *, augmented: bool = True) -> Itera
             yield example
 
 
+def all_windows(data: TrainingData, length: int) -> Iterator[tuple[tuple[int, ...], str]]:
+    """The examples of every dialogue, as often as they occur."""
+    sequences = data.sequences
+    padding = (PADDING,) * length
+    for dialogue in data.dialogues:
+        for node in sequences.turns(dialogue.turns):
+            if not sequences.unpredictable(node):
+                states = sequences.window(node, length)
+                yield padding[len(states) :] + states, sequences.action(node)
+
+
 @frozen
 class DialogueExample:
     """One whole dialogue: its states, and the action taken in each."""

@@ -25,6 +25,7 @@ class FeaturizerSettings:
     max_history: int = 5
     encoder: str | None = BINARY
     use_intent_probabilities: bool = False
+    remove_duplicates: bool = True
     use_shared_vocab: bool = False
     split_symbol: str = "_"
 
@@ -41,7 +42,7 @@ class FeaturizerSettings:
             "use_intent_probabilities": self.use_intent_probabilities,
         }
         if self.kind == MAX_HISTORY:
-            return {**data, "max_history": self.max_history, "remove_duplicates": True}
+            return {**data, "max_history": self.max_history, "remove_duplicates": self.remove_duplicates}
         return {**data, "max_len": longest}
 
     def _encoder_json(self, domain: Domain) -> dict[str, JSON]:

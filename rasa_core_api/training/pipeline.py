@@ -96,7 +96,7 @@ def train(
     check_policies(policies, domain)
     begin = clock()
     report = progress or (lambda share, what: None)
-    weights = [_WEIGHTS.get(policy.name, 0.01) * policy.options.get("epochs", 1) for policy in policies]
+    weights = [_WEIGHTS.get(policy.name, 0.01) * (policy.options.get("epochs", 1) or 100) for policy in policies]
     whole = 1.0 + sum(weights)
     settings = Settings(augmentation_factor=augmentation_factor, unique_last_num_states=longest_history(policies))
     data = generate(steps, domain, settings, lambda share, what: report(share / whole, what))
@@ -181,7 +181,10 @@ def _network(policy: PolicySettings, data: TrainingData, progress: Progress) -> 
     assert encoder is not None
     history = policy.featurizer.history
     progress(0.0, "network: encoding")
-    matrix = dialogue_matrix(data, encoder) if history is None else window_matrix(data, encoder, history)
+    if history is None:
+        matrix = dialogue_matrix(data, encoder)
+    else:
+        matrix = window_matrix(data, encoder, history, policy.featurizer.remove_duplicates)
     settings = NetworkSettings(
         epochs=options["epochs"],
         rnn_size=options["rnn_size"],
@@ -193,7 +196,7 @@ def _network(policy: PolicySettings, data: TrainingData, progress: Progress) -> 
     files = {
         NETWORK_FILE: keras_model(fitted.network, history, plain_layers=not domain.release.has_forms),
         "keras_policy.json": _json(
-            {**_priority(policy, domain), "model": NETWORK_FILE, "epochs": options["epochs"]}
+            {**_priority(policy, domain), "model": NETWORK_FILE, "epochs": fitted.epochs}
         ),
         "featurizer.json": _json(described),
     }
@@ -202,6 +205,7 @@ def _network(policy: PolicySettings, data: TrainingData, progress: Progress) -> 
         files["keras_policy.tf_config.pkl"] = b"\x80\x03N."
     report = {
         "examples": fitted.examples,
+        "epochs": fitted.epochs,
         "loss": round(fitted.loss, 6),
         "accuracy": round(fitted.accuracy, 6),
         "validation_accuracy": fitted.validation_accuracy,
@@ -214,7 +218,7 @@ def logistic_settings(options: Mapping[str, JSON]) -> LogisticSettings:
     from rasa_core_api.training.learners.logistic import LogisticSettings
 
     return LogisticSettings(
-        strengths=(options["param_grid"] or {}).get("C", (1.0,)),
+        strengths=(options["param_grid"] or {}).get("C", (options.get("C", 1.0),)),
         folds=options["cv"],
         random_seed=42 if options["random_seed"] is None else options["random_seed"],
     )
@@ -231,7 +235,7 @@ def _regression(policy: PolicySettings, data: TrainingData, progress: Progress) 
     encoder = featurizer_from_json(described, domain).encoder
     assert encoder is not None
     settings = logistic_settings(options)
-    matrix = window_matrix(data, encoder, policy.featurizer.max_history)
+    matrix = window_matrix(data, encoder, policy.featurizer.max_history, policy.featurizer.remove_duplicates)
     fitted = fit_logistic(matrix, settings, progress)
     files = {
         REGRESSION_FILE: fitted.as_npz(),

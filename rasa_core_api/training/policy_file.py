@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 
 from attrs import evolve, field, frozen
+from twisted.logger import Logger
 
 from rasa_core_api.constants import ACTION_DEFAULT_FALLBACK, JSON
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.releases import Release
 from rasa_core_api.training.featurizing import BINARY, FULL_DIALOGUE, LABEL_TOKENS, MAX_HISTORY, FeaturizerSettings
+
+log = Logger()
 
 
 @frozen
@@ -90,7 +93,14 @@ class _Kind:
     fixed_history: int | None = None
     full_dialogue: bool = False
     since: tuple[int, int] = (0, 9)
+    idle: frozenset[str] = frozenset()  # options of the original that mean nothing here, which is told
 
+
+#: What TensorFlow and its `fit` were told, and what only they know.
+_TENSORFLOW = frozenset(
+    {"verbose", "tf_config", "intra_op_parallelism_threads", "inter_op_parallelism_threads", "device_count",
+     "gpu_options", "allow_soft_placement", "log_device_placement", "use_per_session_threads"}
+)  # fmt: skip
 
 _THRESHOLDS: Mapping[str, tuple[JSON, _Check]] = {"nlu_threshold": (0.3, _SHARE), "core_threshold": (0.3, _SHARE)}
 
@@ -101,7 +111,7 @@ KINDS: Mapping[str, _Kind] = {
         "keras_policy",
         1,
         {
-            "epochs": (100, _COUNT),
+            "epochs": (None, _COUNT),
             "batch_size": (None, _COUNT),
             "rnn_size": (32, _COUNT),
             "validation_split": (0.0, (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1")),
@@ -111,6 +121,7 @@ KINDS: Mapping[str, _Kind] = {
         takes_featurizer=True,
         takes_history=True,
         full_dialogue=True,
+        idle=_TENSORFLOW,
     ),
     "SklearnPolicy": _Kind(
         "sklearn_policy",
@@ -118,6 +129,7 @@ KINDS: Mapping[str, _Kind] = {
         {
             "cv": (None, (lambda value: _count(value) and value > 1, "a number of folds from 2")),
             "param_grid": (None, (_grid, "a map {C: [numbers]}")),
+            "C": (1.0, (lambda value: _number(value) and value > 0, "a number above 0")),
             "scoring": ("accuracy", (lambda value: value == "accuracy", "accuracy")),
             "shuffle": (True, _FLAG),
             "random_seed": (None, _INTEGER),
@@ -145,7 +157,7 @@ KINDS: Mapping[str, _Kind] = {
 #: What is trained without a policy file, from 0.12 on.
 DEFAULT_FILE: JSON = {
     "policies": [
-        {"name": "KerasPolicy", "epochs": 100, "max_history": 5},
+        {"name": "KerasPolicy", "max_history": 5},
         {"name": "FallbackPolicy", "fallback_action_name": ACTION_DEFAULT_FALLBACK},
         {"name": "MemoizationPolicy", "max_history": 5},
         {"name": "FormPolicy"},
@@ -204,6 +216,9 @@ def _read_entry(entry: JSON, release: Release, where: str) -> PolicySettings:
     values: dict[str, JSON] = {key: default for key, (default, _) in kind.options.items()}
     values["priority"] = kind.priority
     for key, value in options.items():
+        if key in kind.idle:
+            log.warn("{where}.{key} means nothing here: there is no TensorFlow", where=where, key=key)
+            continue
         if key not in known:
             raise InvalidConfiguration(f"{where}.{key}: {name} has no such option; {_nearest(str(key), known)}")
         if key in kind.options or key == "priority":
@@ -224,15 +239,18 @@ def _featurizer(kind: _Kind, options: Mapping[str, JSON], where: str) -> Featuri
     if options.get("featurizer") is None:
         return settings
     if history is not None:
-        raise InvalidConfiguration(f"{where}: give max_history in the featurizer or beside it, not both")
+        log.warn("{where}: the max_history of the featurizer counts, not the one beside it", where=where)
+        settings = evolve(settings, max_history=5)
     name, values, path = _single(options["featurizer"], f"{where}.featurizer")
-    known = {MAX_HISTORY: {"max_history"}, FULL_DIALOGUE: set[str]()}
+    known = {MAX_HISTORY: {"max_history", "remove_duplicates"}, FULL_DIALOGUE: set[str]()}
     if name not in known or (name == FULL_DIALOGUE and not kind.full_dialogue):
         raise InvalidConfiguration(f"{path}.name: {name!r} cannot be used here; {_nearest(name, known)}")
     settings = evolve(settings, kind=name)
     for key, value in values.items():
         if key == "max_history" and key in known[name] and _count(value):
             settings = evolve(settings, max_history=value)
+        elif key == "remove_duplicates" and key in known[name] and _flag(value):
+            settings = evolve(settings, remove_duplicates=value)
         elif key == "use_intent_probabilities" and _flag(value):
             settings = evolve(settings, use_intent_probabilities=value)
         elif key == "state_featurizer":

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.releases import BY_NAME
-from rasa_core_api.training.featurizing import FULL_DIALOGUE, LABEL_TOKENS
+from rasa_core_api.training.featurizing import FULL_DIALOGUE, LABEL_TOKENS, MAX_HISTORY
 from rasa_core_api.training.pipeline import longest_history
 from rasa_core_api.training.policy_file import default_policies, read_policies
 
@@ -24,7 +25,7 @@ def test_defaults() -> None:
     keras, fallback, two_stage = read(
         {"name": "KerasPolicy"}, {"name": "FallbackPolicy"}, {"name": "TwoStageFallbackPolicy", "nlu_threshold": 0.5}
     )
-    assert keras.options["epochs"] == 100 and keras.featurizer.max_history == 5 and keras.max_history == 5
+    assert keras.options["epochs"] is None and keras.featurizer.max_history == 5 and keras.max_history == 5
     assert fallback.options["core_threshold"] == 0.3 and fallback.max_history is None
     assert two_stage.options["nlu_threshold"] == 0.5
     assert two_stage.options["deny_suggestion_intent_name"] == "out_of_scope"
@@ -47,6 +48,23 @@ def test_featurizers() -> None:
     assert policy.featurizer.kind == FULL_DIALOGUE and policy.featurizer.encoder == LABEL_TOKENS
     assert policy.featurizer.use_shared_vocab and policy.max_history is None
     assert longest_history([policy]) is None
+
+
+def test_accepted_as_they_were() -> None:
+    """What the original accepted is accepted: the featurizer's history counts, and what means nothing here is told."""
+    told: list[str] = []
+
+    def listen(event: LogEvent) -> None:
+        told.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(listen)
+    featurizer = {"name": MAX_HISTORY, "max_history": 2, "remove_duplicates": False}
+    keras = {"name": "KerasPolicy", "max_history": 7, "verbose": 0, "featurizer": [featurizer]}
+    network, regression = read(keras, {"name": "SklearnPolicy", "C": 0.5})
+    globalLogPublisher.removeObserver(listen)
+    assert network.max_history == 2 and network.featurizer.remove_duplicates is False
+    assert "verbose" not in network.options and regression.options["C"] == 0.5
+    assert "verbose means nothing here" in told[0] and "max_history of the featurizer" in told[1]
 
 
 def test_longest_history() -> None:
@@ -77,7 +95,6 @@ def test_packaged_default() -> None:
         ({"name": "KerasPolicy", "featurizer": []}, "featurizer: expected a list with exactly one entry"),
         ({"name": "KerasPolicy", "featurizer": [{"name": "MaxHistory"}]}, "'MaxHistory' cannot be used here"),
         ({"name": "SklearnPolicy", "featurizer": [{"name": FULL_DIALOGUE}]}, "cannot be used here"),
-        ({"name": "MemoizationPolicy", "max_history": 2, "featurizer": [{"name": "x"}]}, "not both"),
         ("KerasPolicy", "expected a map with the 'name'"),
     ],
 )

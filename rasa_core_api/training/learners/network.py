@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasa_core_api.domain import Domain
 from rasa_core_api.exceptions import TrainingFailed
 from rasa_core_api.featurizers import StateEncoder
-from rasa_core_api.training.examples import PADDING, DialogueExample, dialogues, windows
+from rasa_core_api.training.examples import PADDING, DialogueExample, all_windows, dialogues, windows
 from rasa_core_api.training.generator import TrainingData
 from rasa_core_api.training.learners.recurrent import Adam, RecurrentNetwork, batches
 
@@ -22,12 +22,16 @@ Progress = Callable[[float, str], None]
 
 DROPOUT = 0.2
 
+#: Steps that are enough where nobody says how many epochs, and the largest batch that anybody may ask for.
+_STEPS = 4000
+_LARGEST = 1 << 16
+
 
 @frozen(kw_only=True)
 class NetworkSettings:
-    """How to train. `batch_size` and `learning_rate` None: chosen by the number of examples and epochs."""
+    """How to train. What is None is chosen by the number of examples."""
 
-    epochs: int = 100
+    epochs: int | None = None
     rnn_size: int = 32
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -41,6 +45,7 @@ class Fitted:
 
     network: RecurrentNetwork
     examples: int
+    epochs: int
     loss: float
     accuracy: float
     validation_accuracy: float | None
@@ -76,9 +81,9 @@ def _index_of(domain: Domain, action: str) -> int:
         raise TrainingFailed(f"the stories run {action!r}, which is no action of the domain", action=action) from None
 
 
-def window_matrix(data: TrainingData, encoder: StateEncoder, max_history: int) -> Matrix:
-    """The distinct windows of `max_history` states."""
-    found = list(windows(data, max_history))
+def window_matrix(data: TrainingData, encoder: StateEncoder, max_history: int, distinct: bool = True) -> Matrix:
+    """The windows of `max_history` states, each once where they are to be `distinct`."""
+    found = list(windows(data, max_history) if distinct else all_windows(data, max_history))
     inputs = np.array([window for window, _ in found], np.int32).reshape(-1, max_history)
     labels = np.array([_index_of(data.domain, action) for _, action in found], np.intp)
     return Matrix(encoded(data.contexts.states, encoder), inputs, labels)
@@ -96,16 +101,19 @@ def dialogue_matrix(data: TrainingData, encoder: StateEncoder, examples: Sequenc
     return Matrix(encoded(data.contexts.states, encoder), inputs, labels)
 
 
-def schedule(settings: NetworkSettings, examples: int) -> tuple[int, float]:
-    """Batch size and first rate; the rate falls linearly to 0 over all steps.
+def schedule(settings: NetworkSettings, examples: int, largest: int = _LARGEST) -> tuple[int, int, float]:
+    """Epochs, batch size (at most `largest`) and first rate; the rate falls linearly to 0 over all steps.
 
     Measured: with 10 000 to 20 000 examples batches of 128 and rates of 0.003 (16 000 steps) to 0.01 (2 000
-    steps) generalise best; a few dozen examples need small batches and the high rate, or there are too few steps.
+    steps) generalise best, and more than 4 000 steps add nothing; a few dozen examples need small batches and the high
+    rate, or there are too few steps.
     """
-    batch = settings.batch_size or min(128, max(4, 2 ** round(math.log2(examples / 40 + 1))))
-    steps = max(1, settings.epochs * math.ceil(examples / batch))
+    batch = min(largest, settings.batch_size or min(128, max(4, 2 ** round(math.log2(examples / 40 + 1)))))
+    each = max(1, math.ceil(examples / batch))
+    epochs = settings.epochs or min(100, max(25, math.ceil(_STEPS / each)))
+    steps = epochs * each
     rate = settings.learning_rate or min(0.01, max(0.003, 0.01 * math.sqrt(2000 / steps)))
-    return batch, rate
+    return epochs, batch, rate
 
 
 def fit(
@@ -122,14 +130,12 @@ def fit(
     order: NDArray[np.intp] = random.permutation(count)
     held_out = order[count - int(count * settings.validation_split) :]
     order = order[: count - len(held_out)]
-    size, rate = schedule(settings, len(order))
-    if matrix.labels.ndim == 2:
-        size = max(1, min(size, 32))
-    steps = max(1, settings.epochs * math.ceil(len(order) / size))
+    epochs, size, rate = schedule(settings, len(order), 32 if matrix.labels.ndim == 2 else _LARGEST)
+    steps = max(1, epochs * math.ceil(len(order) / size))
     optimiser, gradient = Adam(network.vector), np.empty_like(network.vector)
     done, loss, right = 0, 0.0, 0
-    for epoch in range(settings.epochs):
-        progress(epoch / settings.epochs, f"network: epoch {epoch + 1} of {settings.epochs}, loss {loss:.4f}")
+    for epoch in range(epochs):
+        progress(epoch / epochs, f"network: epoch {epoch + 1} of {epochs}, loss {loss:.4f}")
         random.shuffle(order)
         loss, right = 0.0, 0
         for part in batches(order, size):
@@ -143,6 +149,7 @@ def fit(
     return Fitted(
         network,
         count,
+        epochs,
         loss,
         accuracy(network, matrix, order),
         accuracy(network, matrix, held_out) if len(held_out) else None,

@@ -112,13 +112,23 @@ def test_no_examples() -> None:
         fit(matrix, 3, NetworkSettings(), quiet)
 
 
+def test_examples_as_often_as_they_occur() -> None:
+    """Without `remove_duplicates` an example counts once for each dialogue that has it."""
+    data = generated("## s\n* a\n- u1\n## t\n* a\n- u1\n* b\n- u2\n", history=2)
+    encoder = featurizer_from_json(FeaturizerSettings(max_history=2).as_json(data.domain, 0), data.domain).encoder
+    assert encoder is not None
+    once, each = (window_matrix(data, encoder, 2, distinct) for distinct in (True, False))
+    assert (len(once.inputs), len(each.inputs)) == (5, 8)
+
+
 def test_schedule() -> None:
     """Options are obeyed; otherwise many examples get large batches and many steps a low rate."""
-    assert schedule(NetworkSettings(batch_size=20, learning_rate=0.5), 10_000) == (20, 0.5)
-    assert schedule(NetworkSettings(), 20)[0] == 4
-    batch, rate = schedule(NetworkSettings(epochs=100), 20_000)
+    assert schedule(NetworkSettings(batch_size=20, learning_rate=0.5), 10_000)[1:] == (20, 0.5)
+    assert schedule(NetworkSettings(), 20)[:2] == (100, 4)
+    _, batch, rate = schedule(NetworkSettings(epochs=100), 20_000)
     assert batch == 128 and 0.003 <= rate < 0.004
-    assert schedule(NetworkSettings(epochs=10), 20_000)[1] == 0.01
+    assert schedule(NetworkSettings(epochs=10), 20_000)[2] == 0.01
+    assert [schedule(NetworkSettings(), examples)[0] for examples in (2_000, 10_000, 20_000)] == [100, 51, 26]
 
 
 def test_unknown_action() -> None:
