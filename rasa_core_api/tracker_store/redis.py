@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
-from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable
+from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, StoreUnavailable
 from rasa_core_api.tracker_store import TrackerStore
-from rasa_core_api.tracker_store.checks import check_sender_id, conflict, unknown_cursor
-from rasa_core_api.tracker_store.redis_scripts import APPEND, DELETE, NAMES, READ, REPLACE, Script
+from rasa_core_api.tracker_store.checks import check_sender_id, conflict, no_position, unknown_cursor
+from rasa_core_api.tracker_store.redis_scripts import (
+    APPEND,
+    CLAIM,
+    CURSOR,
+    DELETE,
+    DUE,
+    FEED,
+    FEED_END,
+    FORGET,
+    HOLD,
+    LOOK,
+    NAMES,
+    RELEASE,
+    REMINDERS,
+    RENEW,
+    REPLACE,
+    SET_CURSOR,
+    Script,
+)
 from rasa_core_api.tracker_store.texts import StoredEvents
-from rasa_core_api.tracker_store.turns import NO_NOTE, Opening, Tail, TurnNote
+from rasa_core_api.tracker_store.turns import NO_NOTE, Earlier, FeedEntry, Opening, Reminder, Tail, TurnNote
 
 log = Logger()
 
@@ -36,7 +57,6 @@ class RedisStore(TrackerStore):
 
     name = "redis"
     shared = True
-    claims = False
 
     def __init__(
         self,
@@ -119,79 +139,38 @@ class RedisStore(TrackerStore):
             raise StoreUnavailable(f"The conversation store at {self._host}:{self._port} is not connected.")
         return await getattr(connection, command)(*arguments).addTimeout(TIME_LIMIT, self._clock)
 
-    async def _run(self, script: Script, sender_id: str, arguments: list[Any]) -> Any:
-        keys = [f"{PREFIX}head:{sender_id}", f"{PREFIX}log:{sender_id}", f"{PREFIX}names", f"{PREFIX}rows"]
+    async def _run(self, script: Script, *arguments: Any) -> Any:
         try:
             try:
-                return await self._do("evalsha", script.sha, keys, arguments)
+                return await self._do("evalsha", script.sha, [PREFIX], list(arguments))
             except self._missing:
-                return await self._do("eval", script.text, keys, arguments)
+                return await self._do("eval", script.text, [PREFIX], list(arguments))
         except self._errors as error:
             raise self._unavailable(error) from error
 
-    async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
-        check_sender_id(sender_id)
-        while True:
-            tail = await self._read(sender_id, after, limit)
-            if not isinstance(tail, _Replaced):
-                return tail
+    # --- logs ----------------------------------------------------------------------------------------
 
-    async def _read(self, sender_id: str, after: int, limit: int | None) -> Tail | _Replaced | None:
-        """Read in pages; the log's end is the one that the first page told."""
-        events: list[Event] = []
-        bounds: tuple[int, int] | None = None
-        seq = after
-        while True:
-            most = _PAGE if limit is None else min(_PAGE, limit - len(events))
-            if bounds is not None:
-                most = min(most, bounds[1] - seq)
-            answer = await self._run(READ, sender_id, [seq, most])
-            start = int(answer[0]) if answer else None
-            if bounds is None:
-                if start is None:
-                    return None
-                bounds = start, int(answer[1])
-                seq = max(after, start)
-            elif start != bounds[0]:
-                return _Replaced()
-            if answer[2]:
-                page = await self._stored.decode([answer[2]])
-                events += page
-                seq += len(page)
-            if not answer[2] or seq >= bounds[1] or (limit is not None and len(events) >= limit):
-                return Tail(*bounds, events)
+    async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
+        return (await self.look(sender_id, after, limit)).tail
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         check_sender_id(sender_id)
-        self._refuse(note)
-        answer = await self._run(APPEND, sender_id, [sender_id, end, self._lifetime, *_texts(events)])
+        answer = await self._run(APPEND, sender_id, end, self._lifetime, *_note(note, events))
+        self._check_held(sender_id, answer)
         if int(answer[0]) == 1:
             return int(answer[1])
         conflict(sender_id, end, int(answer[1]) if len(answer) > 1 else None)
 
     async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
         check_sender_id(sender_id)
-        self._refuse(note)
-        answer = await self._run(REPLACE, sender_id, [sender_id, self._lifetime, *_texts(events)])
-        return int(answer[0]), int(answer[1])
+        answer = await self._run(REPLACE, sender_id, 0, self._lifetime, *_note(note, events))
+        self._check_held(sender_id, answer)
+        return int(answer[1]), int(answer[2])
 
-    def _refuse(self, note: TurnNote) -> None:
-        if note.key is not None:
-            raise self._lacks("notes")
-
-    async def look(
-        self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
-    ) -> Opening:
-        return Opening(await self.read(sender_id, after, limit))
-
-    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
-        raise self._lacks("claims")
-
-    async def renew(self, owner: str, seconds: float) -> None:
-        raise self._lacks("claims")
-
-    async def release(self, owner: str, sender_id: str | None = None) -> None:
-        raise self._lacks("claims")
+    @staticmethod
+    def _check_held(sender_id: str, answer: list[Any]) -> None:
+        if int(answer[0]) == -2:
+            raise ConversationHeld(sender_id, int(answer[1]) / 1000)
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
         row = "0"
@@ -203,9 +182,15 @@ class RedisStore(TrackerStore):
             if score is None:
                 raise unknown_cursor(after)
             row = str(int(float(score)))
+        return await self._names(row, limit, "", prefix)
+
+    async def idle(self, before: float, limit: int) -> list[str]:
+        return await self._names("0", limit, repr(before), "")
+
+    async def _names(self, row: str, limit: int | None, before: str, prefix: str) -> list[str]:
         names: list[str] = []
         while limit is None or len(names) < limit:
-            last, found = await self._run(NAMES, "", [row, _NAMES, f"{PREFIX}head:"])
+            last, found = await self._run(NAMES, row, _NAMES, before)
             names += [name for name in found if name.startswith(prefix)]
             if last == "":
                 break
@@ -214,7 +199,96 @@ class RedisStore(TrackerStore):
 
     async def delete(self, sender_id: str) -> bool:
         check_sender_id(sender_id)
-        return int(await self._run(DELETE, sender_id, [sender_id])) == 1
+        return int(await self._run(DELETE, sender_id)) == 1
+
+    # --- turns ---------------------------------------------------------------------------------------
+
+    async def look(
+        self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
+    ) -> Opening:
+        check_sender_id(sender_id)
+        while True:
+            opening = await self._look(sender_id, after, limit, key or "", owner)
+            if not isinstance(opening, _Replaced):
+                return opening
+
+    async def _look(
+        self, sender_id: str, after: int, limit: int | None, key: str, owner: str
+    ) -> Opening | _Replaced:
+        """Read in pages; the log's end, the answer and the claim are those that the first page told."""
+        events: list[Event] = []
+        first: Opening | None = None
+        seq = after
+        while True:
+            most = _PAGE if limit is None else min(_PAGE, limit - len(events))
+            if first is not None and first.tail is not None:
+                most = min(most, first.tail.end - seq)
+            answer = await self._run(LOOK, sender_id, seq, most, key, owner)
+            if first is None:
+                first = Opening(None, _earlier(answer[1]), int(answer[0]) / 1000)
+                if len(answer) == 2:
+                    return first
+                first = evolve(first, tail=Tail(int(answer[2]), int(answer[3]), events))
+                seq = max(after, int(answer[2]))
+            tail = first.tail
+            if tail is None or len(answer) == 2 or int(answer[2]) != tail.start:
+                return _Replaced()
+            if answer[4]:
+                page = await self._stored.decode([answer[4]])
+                events += page
+                seq += len(page)
+            if not answer[4] or seq >= tail.end or (limit is not None and len(events) >= limit):
+                return first
+
+    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+        check_sender_id(sender_id)
+        answer = await self._run(CLAIM, sender_id, end, owner, _milliseconds(seconds))
+        self._check_held(sender_id, answer)
+        if int(answer[0]) != 1:
+            conflict(sender_id, end, int(answer[1]) if len(answer) > 1 else None)
+
+    async def renew(self, owner: str, seconds: float) -> None:
+        await self._run(RENEW, owner, _milliseconds(seconds))
+
+    async def release(self, owner: str, sender_id: str | None = None) -> None:
+        await self._run(RELEASE, owner, *([] if sender_id is None else [sender_id]))
+
+    # --- reminders -----------------------------------------------------------------------------------
+
+    async def due(self, before: float, limit: int) -> list[Reminder]:
+        found = await self._run(DUE, repr(before), limit)
+        return [_reminder(*found[begin : begin + 3]) for begin in range(0, len(found), 3)]
+
+    async def reminders(self, sender_id: str) -> list[Reminder]:
+        check_sender_id(sender_id)
+        found = await self._run(REMINDERS, sender_id)
+        made = [_reminder(sender_id, found[begin], found[begin + 1]) for begin in range(0, len(found), 2)]
+        return sorted(made, key=lambda reminder: (reminder.due, reminder.seq))
+
+    async def forget(self, reminder: Reminder) -> bool:
+        return int(await self._run(FORGET, reminder.sender_id, reminder.name, reminder.seq)) == 1
+
+    # --- the order of all appends ----------------------------------------------------------------------
+
+    async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
+        found = await self._run(FEED, _position(after), limit)
+        return [
+            FeedEntry(position, sender_id, int(seq), await self._stored.decode([text]) if text else [])
+            for position, sender_id, seq, text in found
+        ]
+
+    async def feed_end(self) -> str:
+        return str(await self._run(FEED_END))
+
+    async def cursor(self, name: str) -> str | None:
+        found = await self._run(CURSOR, name)
+        return None if found is None else str(found)
+
+    async def set_cursor(self, name: str, position: str) -> None:
+        await self._run(SET_CURSOR, name, _position(position))
+
+    async def hold(self, role: str, owner: str, seconds: float) -> bool:
+        return int(await self._run(HOLD, role, owner, _milliseconds(seconds))) == 1
 
     def status(self) -> dict[str, JSON]:
         return {"type": self.name, "warnings": list(self._warnings)}
@@ -224,8 +298,50 @@ class _Replaced:
     """A log was replaced or deleted while it was read."""
 
 
+_POSITION = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
 _DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
 
-def _texts(events: Sequence[Event]) -> list[str]:
-    return [event.as_json() for event in events]
+def _note(note: TurnNote, events: Sequence[Event]) -> list[Any]:
+    """The arguments of a script that writes, from the owner on."""
+    fired = note.fired
+    arguments: list[Any] = [
+        note.owner,
+        int(note.done),
+        repr(events[-1].timestamp) if events else "0",
+        note.key or "",
+        note.base,
+        note.answer,
+        _milliseconds(note.keep),
+        "" if fired is None else fired.name,
+        "" if fired is None else fired.seq,
+        len(note.reminders),
+    ]
+    for reminder in note.reminders:
+        arguments += [reminder.name, repr(reminder.due), reminder.seq, json.dumps(reminder.channel)]
+    arguments += [event.as_json() for event in events]
+    return arguments
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _earlier(kept: str) -> Earlier | None:
+    if not kept:
+        return None
+    _, base, end, done, answer = kept.split(" ", 4)
+    return Earlier(int(base), int(end), answer, done == "1")
+
+
+def _reminder(sender_id: str, name: str, kept: str) -> Reminder:
+    found = json.loads(kept)
+    return Reminder(sender_id, name, found["due"], found["seq"], found["channel"])
+
+
+def _position(text: str | None) -> str:
+    if text is None:
+        return "0-0"
+    if not _POSITION.fullmatch(text):
+        raise no_position()
+    return text

@@ -1,34 +1,113 @@
 """What runs inside Redis: each script is one indivisible step.
 
 A conversation is a list (`log`, one event's JSON an element) and a hash (`head`: `start`, the number of the list's
-first event, and `row`, its place in the order of creation). `names` is a sorted set of sender ids by that place,
-`rows` the counter behind it. Keys: head, log, names, rows. The last argument of a script that writes is how many
-seconds of idleness a conversation lives for, 0 for ever.
+first event, `row`, its place in the order of creation, and `at`, the time of its last event). Beside them it may have a
+`claim` (its owner's name, which expires), `answers` (a hash from a request's key to `until base end done answer`) and
+`reminders` (a hash from a name to JSON). For all conversations there are `names`, a sorted set of sender ids by `row`,
+the counter `rows`, `due`, a sorted set of reminders by time, `feed`, a stream that names what each append added, and
+`cursors`. `owned` are the conversations that one owner has claimed.
+
+Every script gets the prefix of all keys as its only key. Times that are compared are those of the server.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-_TAIL = """
-local function push(first, last)
-  for i = first, last, 1000 do
-    redis.call('RPUSH', KEYS[2], unpack(ARGV, i, math.min(i + 999, last)))
-  end
+#: Appends that the feed remembers: where nobody keeps a cursor, and at the most.
+KEPT, MOST = 10_000, 1_000_000
+
+_COMMON = """
+local prefix = KEYS[1]
+local function key(kind, name) return prefix .. kind .. ':' .. name end
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
-local function expire(seconds)
-  if seconds ~= '0' then
-    redis.call('EXPIRE', KEYS[1], seconds)
-    redis.call('EXPIRE', KEYS[2], seconds)
-  end
+local function text(number) return string.format('%.0f', number) end
+-- start and end of a log, or nil
+local function bounds(sender)
+  local start = redis.call('HGET', key('head', sender), 'start')
+  if not start then return nil end
+  return tonumber(start), tonumber(start) + redis.call('LLEN', key('log', sender))
 end
-local function create(sender)
-  local row = redis.call('INCR', KEYS[4])
-  redis.call('DEL', KEYS[2])
-  redis.call('HSET', KEYS[1], 'start', '0', 'row', row)
-  redis.call('ZADD', KEYS[3], row, sender)
+-- milliseconds of another owner's claim
+local function held(sender, owner)
+  local holder = redis.call('GET', key('claim', sender))
+  if not holder or holder == owner then return 0 end
+  return math.max(redis.call('PTTL', key('claim', sender)), 1)
+end
+local function unclaim(sender, owner)
+  if redis.call('GET', key('claim', sender)) == owner then redis.call('DEL', key('claim', sender)) end
+  redis.call('SREM', key('owned', owner), sender)
+end
+local function forget(sender, name, seq)
+  local found = redis.call('HGET', key('reminders', sender), name)
+  if not found or (seq and cjson.decode(found).seq ~= tonumber(seq)) then return 0 end
+  redis.call('HDEL', key('reminders', sender), name)
+  redis.call('ZREM', prefix .. 'due', sender .. string.char(0) .. name)
+  return 1
+end
+local function forget_all(sender)
+  for _, name in ipairs(redis.call('HKEYS', key('reminders', sender))) do forget(sender, name) end
 end
 """
+
+# what append and replace share; their arguments: sender, end, life, owner, done, at, request, base, answer, keep (ms),
+# name and number of the reminder that fired, how many reminders, four arguments for each of them, events...
+_WRITE = (
+    _COMMON
+    + f"local KEPT, MOST = {KEPT}, {MOST}\n"
+    + """
+local sender, life, owner, request = ARGV[1], ARGV[3], ARGV[4], ARGV[7]
+local reminders = tonumber(ARGV[13])
+local first = 14 + 4 * reminders
+local count = #ARGV - first + 1
+local function create()
+  local row = redis.call('INCR', prefix .. 'rows')
+  redis.call('DEL', key('log', sender))
+  redis.call('HSET', key('head', sender), 'start', '0', 'row', row)
+  redis.call('ZADD', prefix .. 'names', row, sender)
+end
+local function keep(base, last)
+  local name, time = key('answers', sender), now()
+  if redis.call('HLEN', name) >= 64 then
+    local kept = redis.call('HGETALL', name)
+    for i = 1, #kept, 2 do
+      if tonumber(string.match(kept[i + 1], '^%d+')) <= time then redis.call('HDEL', name, kept[i]) end
+    end
+  end
+  local ends = time + tonumber(ARGV[10])
+  local value = text(ends) .. ' ' .. text(base) .. ' ' .. text(last) .. ' ' .. ARGV[5] .. ' ' .. ARGV[9]
+  redis.call('HSET', name, request, value)
+  if redis.call('PTTL', name) < ends - time then redis.call('PEXPIREAT', name, text(ends)) end
+end
+-- the events go in behind `start`, and what the note says with them
+local function write(start, base)
+  for i = first, #ARGV, 1000 do
+    redis.call('RPUSH', key('log', sender), unpack(ARGV, i, math.min(i + 999, #ARGV)))
+  end
+  if count > 0 then
+    redis.call('HSET', key('head', sender), 'at', ARGV[6])
+    local most = redis.call('EXISTS', prefix .. 'cursors') == 1 and MOST or KEPT
+    redis.call('XADD', prefix .. 'feed', 'MAXLEN', '~', most, '*', 's', sender, 'q', text(start), 'c', text(count))
+  end
+  if ARGV[5] == '1' then unclaim(sender, owner) end
+  if request ~= '' then keep(base, start + count) end
+  for i = 14, first - 1, 4 do
+    local value = '{"due":' .. ARGV[i + 1] .. ',"seq":' .. ARGV[i + 2] .. ',"channel":' .. ARGV[i + 3] .. '}'
+    redis.call('HSET', key('reminders', sender), ARGV[i], value)
+    redis.call('ZADD', prefix .. 'due', ARGV[i + 1], sender .. string.char(0) .. ARGV[i])
+  end
+  if ARGV[12] ~= '' then forget(sender, ARGV[11], ARGV[12]) end
+  if life ~= '0' then
+    for _, kind in ipairs({'head', 'log', 'reminders'}) do redis.call('EXPIRE', key(kind, sender), life) end
+  end
+end
+local left = held(sender, owner)
+if left > 0 then return {-2, left} end
+"""
+)
 
 
 class Script:
@@ -39,83 +118,231 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-#: sender, end, life, events... -> {1, new end} or {0, end found} or {-1} for an unknown conversation
+#: -> {1, new end}, {0, end found}, {-1} for an unknown conversation, {-2, milliseconds of another owner's claim}
 APPEND = Script(
-    _TAIL
+    _WRITE
     + """
-local start = redis.call('HGET', KEYS[1], 'start')
+local start, stop = bounds(sender)
 if not start then
   if ARGV[2] ~= '0' then return {-1} end
-  create(ARGV[1])
-  start = '0'
+  create()
+  stop = 0
 end
-local found = tonumber(start) + redis.call('LLEN', KEYS[2])
-if found ~= tonumber(ARGV[2]) then return {0, found} end
-push(4, #ARGV)
-expire(ARGV[3])
-return {1, found + #ARGV - 3}
+if stop ~= tonumber(ARGV[2]) then return {0, stop} end
+write(stop, tonumber(ARGV[8]))
+return {1, stop + count}
 """
 )
 
-#: sender, life, events... -> {start, end}
+#: -> {1, start, end} or {-2, milliseconds of another owner's claim}; the base counts from the new log's first event
 REPLACE = Script(
-    _TAIL
+    _WRITE
     + """
-local start = redis.call('HGET', KEYS[1], 'start')
+local start, stop = bounds(sender)
 if start then
-  start = tonumber(start) + redis.call('LLEN', KEYS[2])
-  redis.call('DEL', KEYS[2])
-  redis.call('HSET', KEYS[1], 'start', string.format('%.0f', start))
+  redis.call('DEL', key('log', sender))
+  redis.call('HSET', key('head', sender), 'start', text(stop))
+  forget_all(sender)
 else
-  create(ARGV[1])
-  start = 0
+  create()
+  stop = 0
 end
-push(3, #ARGV)
-expire(ARGV[2])
-return {start, start + #ARGV - 2}
+write(stop, stop + tonumber(ARGV[8]))
+return {1, stop, stop + count}
 """
 )
 
-#: after, most events in one answer -> {start, end, events joined by line breaks}, or {} for an unknown conversation.
-#: One text is parsed by the client many times faster than a list.
-READ = Script(
-    """
-local start = redis.call('HGET', KEYS[1], 'start')
-if not start then return {} end
-start = tonumber(start)
-local stop = start + redis.call('LLEN', KEYS[2])
-local first = math.max(tonumber(ARGV[1]) - start, 0)
-local events = ''
-if tonumber(ARGV[2]) > 0 and first < stop - start then
-  events = table.concat(redis.call('LRANGE', KEYS[2], first, first + tonumber(ARGV[2]) - 1), string.char(10))
+#: sender, after, most events in one answer, key of a request, owner
+#: -> {milliseconds of another owner's claim, what the key left, start, end, events joined by line breaks}, without the
+#: last three for an unknown conversation. One text is parsed by the client many times faster than a list.
+LOOK = Script(
+    _COMMON
+    + """
+local sender, request = ARGV[1], ARGV[4]
+local earlier = ''
+if request ~= '' then
+  local found = redis.call('HGET', key('answers', sender), request)
+  if found and tonumber(string.match(found, '^%d+')) > now() then earlier = found end
 end
-return {start, stop, events}
+local left = held(sender, ARGV[5])
+local start, stop = bounds(sender)
+if not start then return {left, earlier} end
+local first = math.max(tonumber(ARGV[2]) - start, 0)
+local events = ''
+if tonumber(ARGV[3]) > 0 and first < stop - start then
+  local found = redis.call('LRANGE', key('log', sender), first, first + tonumber(ARGV[3]) - 1)
+  events = table.concat(found, string.char(10))
+end
+return {left, earlier, start, stop, events}
 """
 )
 
 #: sender -> 1 where it was there
 DELETE = Script(
-    """
-redis.call('ZREM', KEYS[3], ARGV[1])
-redis.call('DEL', KEYS[2])
-return redis.call('DEL', KEYS[1])
+    _COMMON
+    + """
+local sender = ARGV[1]
+forget_all(sender)
+redis.call('ZREM', prefix .. 'names', sender)
+redis.call('DEL', key('log', sender), key('claim', sender), key('answers', sender), key('reminders', sender))
+return redis.call('DEL', key('head', sender))
 """
 )
 
-#: row to go on after, how many, prefix of heads -> {row of the last one looked at, names...}; those that expired go
+#: sender, end, owner, milliseconds -> {1}, {0, end found}, {-1} or {-2, milliseconds of another owner's claim}
+CLAIM = Script(
+    _COMMON
+    + """
+local sender, owner = ARGV[1], ARGV[3]
+local left = held(sender, owner)
+if left > 0 then return {-2, left} end
+local start, stop = bounds(sender)
+if (stop or 0) ~= tonumber(ARGV[2]) then
+  if stop then return {0, stop} end
+  return {-1}
+end
+redis.call('SET', key('claim', sender), owner, 'PX', ARGV[4])
+redis.call('SADD', key('owned', owner), sender)
+redis.call('PEXPIRE', key('owned', owner), 100 * tonumber(ARGV[4]))
+return {1}
+"""
+)
+
+#: owner, milliseconds
+RENEW = Script(
+    _COMMON
+    + """
+local owner, lease = ARGV[1], ARGV[2]
+for _, sender in ipairs(redis.call('SMEMBERS', key('owned', owner))) do
+  if redis.call('GET', key('claim', sender)) == owner then
+    redis.call('PEXPIRE', key('claim', sender), lease)
+  else
+    redis.call('SREM', key('owned', owner), sender)
+  end
+end
+redis.call('PEXPIRE', key('owned', owner), 100 * tonumber(lease))
+return 1
+"""
+)
+
+#: owner, senders... (none: all)
+RELEASE = Script(
+    _COMMON
+    + """
+local owner = ARGV[1]
+local senders = {unpack(ARGV, 2)}
+if #senders == 0 then senders = redis.call('SMEMBERS', key('owned', owner)) end
+for _, sender in ipairs(senders) do unclaim(sender, owner) end
+return 1
+"""
+)
+
+#: row to go on after, how many, time before which the last event was (or empty) -> {row of the last one looked at,
+#: {names}}; those that expired go
 NAMES = Script(
-    """
-local found = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+    _COMMON
+    + """
+local found = redis.call('ZRANGEBYSCORE', prefix .. 'names', '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])
 local last = ''
 local names = {}
+local function idle(name)
+  if ARGV[3] == '' then return true end
+  local at = redis.call('HGET', key('head', name), 'at')
+  if not at then
+    local event = redis.call('LINDEX', key('log', name), -1)
+    at = event and cjson.decode(event).timestamp or 0
+  end
+  return tonumber(at) < tonumber(ARGV[3])
+end
 for i = 1, #found, 2 do
   last = found[i + 1]
-  if redis.call('EXISTS', ARGV[3] .. found[i]) == 1 then
+  if redis.call('EXISTS', key('head', found[i])) == 0 then
+    redis.call('ZREM', prefix .. 'names', found[i])
+  elseif idle(found[i]) then
     names[#names + 1] = found[i]
-  else
-    redis.call('ZREM', KEYS[3], found[i])
   end
 end
 return {last, names}
+"""
+)
+
+#: time before which they are due, how many -> sender, name, JSON, sender, ...; those of conversations that expired go
+DUE = Script(
+    _COMMON
+    + """
+local answer = {}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'due', '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2])) do
+  local sender, name = string.match(member, '^(%Z*)%z(.*)$')
+  local found = redis.call('HGET', key('reminders', sender), name)
+  if found then
+    answer[#answer + 1] = sender
+    answer[#answer + 1] = name
+    answer[#answer + 1] = found
+  else
+    redis.call('ZREM', prefix .. 'due', member)
+  end
+end
+return answer
+"""
+)
+
+#: sender -> name, JSON, name, ...
+REMINDERS = Script(_COMMON + "return redis.call('HGETALL', key('reminders', ARGV[1]))")
+
+#: sender, name, number of the event -> 1 where it was there
+FORGET = Script(_COMMON + "return forget(ARGV[1], ARGV[2], ARGV[3])")
+
+#: position to go on after, how many -> {position, sender, number, events joined by line breaks} each
+FEED = Script(
+    _COMMON
+    + """
+local answer = {}
+for _, entry in ipairs(redis.call('XRANGE', prefix .. 'feed', '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
+  local sender, seq, count = entry[2][2], tonumber(entry[2][4]), tonumber(entry[2][6])
+  local start = bounds(sender)
+  local events = ''
+  if start and seq >= start then
+    local found = redis.call('LRANGE', key('log', sender), seq - start, seq - start + count - 1)
+    events = table.concat(found, string.char(10))
+  end
+  answer[#answer + 1] = {entry[1], sender, text(seq), events}
+end
+return answer
+"""
+)
+
+#: -> position of the latest append
+FEED_END = Script(
+    _COMMON
+    + """
+local found = redis.call('XREVRANGE', prefix .. 'feed', '+', '-', 'COUNT', 1)
+return found[1] and found[1][1] or '0-0'
+"""
+)
+
+#: name -> position, or nothing
+CURSOR = Script(_COMMON + "return redis.call('HGET', prefix .. 'cursors', ARGV[1])")
+
+#: name, position; what every cursor is beyond is forgotten where there is much of it
+SET_CURSOR = Script(
+    _COMMON
+    + f"local KEPT = {KEPT}\n"
+    + """
+redis.call('HSET', prefix .. 'cursors', ARGV[1], ARGV[2])
+if redis.call('HLEN', prefix .. 'cursors') == 1 and redis.call('XLEN', prefix .. 'feed') > KEPT then
+  redis.call('XTRIM', prefix .. 'feed', 'MINID', '~', ARGV[2])
+end
+return 1
+"""
+)
+
+#: role, owner, milliseconds -> 1 where it is the owner's
+HOLD = Script(
+    _COMMON
+    + """
+local holder = redis.call('GET', key('role', ARGV[1]))
+if holder and holder ~= ARGV[2] then return 0 end
+redis.call('SET', key('role', ARGV[1]), ARGV[2], 'PX', ARGV[3])
+return 1
 """
 )

@@ -15,7 +15,7 @@ from rasa_core_api.tracker_store.turns import Earlier, Reminder, TurnNote
 from .stores import slots, texts, wait
 
 
-@pytest.fixture(params=["memory", "sqlite", "mongod"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "mongod"])
 def store(request: pytest.FixtureRequest, make_store: Callable[[str], TrackerStore]) -> TrackerStore:
     """An open and empty store, of each kind."""
     return make_store(request.param)
