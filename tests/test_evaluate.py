@@ -63,6 +63,8 @@ def test_mistakes(bot: Path) -> None:
     assert 0 < result["accuracy"] < 1
     page = (bot / "results" / "story_confmat.html").read_text()
     assert "three &lt;b&gt;" in page and "<svg" in page
+    assert "<tr><td>u2</td><td>u1</td><td>1</td></tr>" in page, "the most common mistakes"
+    assert '<span class="wrong">    - u2   &lt;!-- predicted: u1 --&gt;</span>' in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", ""), "the page needs no network"
 
 

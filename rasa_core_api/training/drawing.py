@@ -14,13 +14,15 @@ _SWEEPS = 6
 _LETTERS = 22  # shown of a label; the rest is in its title
 
 _STYLE = """
-html, body { margin: 0; height: 100%; font: 13px system-ui, sans-serif }
+html, body { margin: 0; height: 100%; overflow: hidden; font: 13px system-ui, sans-serif }
 #bar { position: fixed; top: 0; left: 0; right: 0; padding: 6px 10px; background: #fffd; border-bottom: 1px solid #ccc }
 #bar input { font: inherit; width: 22em } #stage { width: 100%; height: 100%; cursor: grab; background: #fcfcfc }
 .edge { fill: none; stroke: #999; stroke-width: 1.2 } text { pointer-events: none; dominant-baseline: middle }
 rect { stroke: #555; fill: #fff } .message rect { fill: #add8e6 }
 .start rect { fill: #2e8b57 } .end rect { fill: #c0392b }
-.start text, .end text { fill: #fff } .found rect { stroke: #d35400; stroke-width: 4 } .dim { opacity: .25 }
+.edge.near { stroke: #d35400; stroke-width: 3 } .node.near rect { stroke: #d35400; stroke-width: 3 }
+.focused .edge:not(.near) { opacity: .15 } .start text, .end text { fill: #fff }
+.found rect { stroke: #d35400; stroke-width: 4 } .dim:not(.near) { opacity: .25 }
 """
 
 _SCRIPT = """
@@ -52,7 +54,21 @@ stage.addEventListener('pointermove', e => {
   if (drag) { dx = e.clientX - drag[0]; dy = e.clientY - drag[1]; place(); }
 });
 stage.addEventListener('pointerup', () => { drag = null; });
-const nodes = [...document.querySelectorAll('.node')];
+const nodes = [...document.querySelectorAll('.node')], edges = [...document.querySelectorAll('.edge')];
+const focus = id => {
+  const near = new Set(id === undefined ? [] : [id]);
+  edges.forEach(e => {
+    const touches = id !== undefined && (e.dataset.from === id || e.dataset.to === id);
+    e.classList.toggle('near', touches);
+    if (touches) { near.add(e.dataset.from); near.add(e.dataset.to); }
+  });
+  nodes.forEach(n => n.classList.toggle('near', near.has(n.dataset.id)));
+  view.classList.toggle('focused', id !== undefined);
+};
+view.addEventListener('pointerover', e => {
+  const node = e.target.closest('.node');
+  if (!drag) focus(node ? node.dataset.id : undefined);
+});
 let hits = [], at = -1;
 const show = node => {
   const b = node.getBBox();
@@ -77,9 +93,10 @@ search.addEventListener('keydown', e => {
   scale = Math.max(scale, 1);
   at = (at + 1) % hits.length;
   show(hits[at]);
+  focus(hits[at].dataset.id);
   count.textContent = `${at + 1} of ${hits.length}`;
 });
-document.getElementById('fit').addEventListener('click', fit);
+document.getElementById('fit').addEventListener('click', () => { focus(); fit(); });
 fit();
 """
 
@@ -143,12 +160,17 @@ def _places(picture: Picture) -> dict[int, tuple[float, float]]:
 def svg_group(picture: Picture) -> str:
     """Edges and nodes as SVG elements."""
     places = _places(picture)
-    parts = [f'<path class="edge" marker-end="url(#tip)" d="{_curve(places, edge)}"/>' for edge in picture.edges]
+    parts = [
+        f'<path class="edge" data-from="{edge[0]}" data-to="{edge[1]}" marker-end="url(#tip)" '
+        f'd="{_curve(places, edge)}"/>'
+        for edge in picture.edges
+    ]
     for node in picture.nodes:
         x, y = places[node.id]
         short = node.label if len(node.label) <= _LETTERS else node.label[: _LETTERS - 1] + "…"
         parts.append(
-            f'<g class="node {node.kind}" data-label="{escape(node.label)}"><title>{escape(node.label)}</title>'
+            f'<g class="node {node.kind}" data-id="{node.id}" data-label="{escape(node.label)}">'
+            f"<title>{escape(node.label)}</title>"
             f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="{3 if node.kind == "message" else 12}"/>'
             f'<text x="{x + _WIDTH / 2}" y="{y + _HEIGHT / 2 + 1}" text-anchor="middle">{escape(short)}</text></g>'
         )
@@ -174,7 +196,8 @@ def draw(picture: Picture, title: str) -> str:
     )
     bar = (
         f'<div id="bar">{escape(title)} &nbsp; '
-        '<input id="search" type="search" placeholder="search, Enter for the next"> '
+        '<input id="search" type="search" placeholder="search, Enter for the next" '
+        'title="point at a node to see what leads to it and what follows"> '
         '<span id="count"></span> <button id="fit" type="button">whole picture</button></div>'
     )
     return (

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from rasa_core_api.training.evaluation import Evaluation
 
 _STYLE = """
-body { font: 14px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1100px; padding: 0 1em; color: #222 }
+body { font: 14px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1400px; padding: 0 1em; color: #222 }
 table { border-collapse: collapse } td, th { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd }
 td:first-child, th:first-child { text-align: left } pre { background: #f6f6f6; padding: 1em; overflow: auto }
-svg { max-width: 100%; height: auto } .wrong { color: #b00020 }
+.wide { overflow: auto } svg text { dominant-baseline: auto } .wrong { color: #b00020; font-weight: bold }
 """
 _CELL = 22
 _COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#d68910", "#34495e", "#16a085", "#7f8c8d")
@@ -36,12 +37,36 @@ def evaluation_page(evaluation: Evaluation) -> str:
             for row in evaluation.rows()
         ),
         "</table>",
+        "<h2>Most common mistakes</h2>",
+        _mistakes(evaluation.pairs),
         "<h2>Confusion</h2><p>Rows are what the stories have, columns what was predicted.</p>",
-        confusion_svg(evaluation.pairs),
+        f'<div class="wide">{confusion_svg(evaluation.pairs)}</div>',
         "<h2>Failed stories</h2>",
-        f"<pre>{escape(evaluation.failed_stories())}</pre>",
+        f"<pre>{_marked(evaluation.failed_stories())}</pre>",
     ]
     return _page("Evaluation of the stories", "\n".join(facts))
+
+
+_SHOWN = 15  # of the most common mistakes
+
+
+def _mistakes(pairs: Sequence[tuple[str, str]]) -> str:
+    common = Counter(pair for pair in pairs if pair[0] != pair[1]).most_common(_SHOWN)
+    if not common:
+        return "<p>None.</p>"
+    rows = (
+        f"<tr><td>{escape(wanted)}</td><td>{escape(found)}</td><td>{count}</td></tr>"
+        for (wanted, found), count in common
+    )
+    return f"<table><tr><th>in the stories</th><th>predicted</th><th>times</th></tr>{''.join(rows)}</table>"
+
+
+def _marked(stories: str) -> str:
+    """The stories with the wrong predictions in colour."""
+    return "\n".join(
+        f'<span class="wrong">{escape(line)}</span>' if "<!-- predicted" in line else escape(line)
+        for line in stories.split("\n")
+    )
 
 
 def confusion_svg(pairs: Sequence[tuple[str, str]]) -> str:
@@ -63,6 +88,9 @@ def confusion_svg(pairs: Sequence[tuple[str, str]]) -> str:
         at = margin + _CELL * number + _CELL * 0.7
         parts.append(f'<text x="{margin - 6}" y="{at}" text-anchor="end">{escape(label)}</text>')
         parts.append(f'<text transform="translate({at},{margin - 6}) rotate(-90)">{escape(label)}</text>')
+    for number in range(0, len(labels) + 1, 5):  # guides for the eye
+        at, end = margin + _CELL * number, margin + _CELL * len(labels)
+        parts.append(f'<path d="M{margin},{at} H{end} M{at},{margin} V{end}" stroke="#ddd"/>')
     for (row, column), count in sorted(counts.items()):
         x, y = margin + _CELL * column, margin + _CELL * row
         share = count / totals[row]
