@@ -192,7 +192,7 @@ def _compare(options: argparse.Namespace) -> int:
         for directory in run.iterdir():
             match = _MODEL.fullmatch(directory.name)
             if match is not None and directory.is_dir():
-                models.setdefault(match[1], {})[int(match[2])] = directory
+                models.setdefault(match[1].rstrip("_"), {})[int(match[2])] = directory
         for name, by_number in sorted(models.items()):
             results.setdefault(name, []).append([_correct(options, by_number[key]) for key in sorted(by_number)])
     if not results or any(len(row) != len(counts) for rows in results.values() for row in rows):

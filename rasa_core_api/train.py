@@ -344,6 +344,14 @@ def _teach(options: argparse.Namespace) -> int:
             return teach(api)
 
 
+def model_names(files: Sequence[str], policies: Sequence[str]) -> list[str]:
+    """What the models of policy files are called; policies of one name have the name of their file in theirs."""
+    return [
+        name if policies.count(name) == 1 else f"{name}-{Path(file).stem}_"
+        for file, name in zip(files, policies, strict=True)
+    ]
+
+
 def _compare(options: argparse.Namespace) -> int:
     release = target_release(options.for_release)
     domain = read_domain(options.domain, release, class_finder(options.trusted_modules))
@@ -359,20 +367,23 @@ def _compare(options: argparse.Namespace) -> int:
         if len(found) != 1:
             raise InvalidConfiguration(f"{path}: a file to compare must name exactly one policy, found {len(found)}")
         policies.append(found)
+    if len(set(configurations)) < len(configurations):
+        raise InvalidConfiguration("-c names a file twice")
     out = Path(options.out)
+    names = model_names(configurations, [found[0].name for found in policies])
     if not options.no_check:
         _check(options, domain, _read(options, release), longest_history([found[0] for found in policies]))
     counts: list[int] = []
     for run in range(1, options.runs + 1):
         for number, percentage in enumerate(options.percentages, 1):
-            for settings in policies:
+            for name, settings in zip(names, policies, strict=True):
                 files = _read(options, release, percentage, run * 1000 + number)
                 if len(counts) < len(options.percentages) and settings is policies[0]:
                     counts.append(len(files.steps))
-                print(f"run {run}: {settings[0].name} without {percentage} % of the stories", file=sys.stderr)
+                print(f"run {run}: {name} without {percentage} % of the stories", file=sys.stderr)
                 trained = _with_progress(files, domain, settings, options.augmentation)
                 model = written(trained, options.for_release, files, keep_stories=options.dump_stories)
-                persist(model, out / f"run_{run}" / f"{settings[0].name}{number}")
+                persist(model, out / f"run_{run}" / f"{name}{number}")
     (out / "num_stories.json").write_text(json.dumps(counts), "utf-8")
     print(f"wrote {options.runs} runs to {out}; compare them with `python -m rasa_core_api.evaluate compare`")
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rasa_core_api import evaluate
 from rasa_core_api.domain import Domain
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import UnsupportedModel
@@ -216,6 +217,21 @@ def test_compare(bot: Path) -> None:
     assert models == [f"run_{run}/{name}{n}" for run in (1, 2) for name in ("FallbackPolicy", "MemoizationPolicy")
                       for n in (1, 2)]
     assert main(["compare", *command(bot, "-c", str(bot / "policies.yml"))]) == 1
+
+
+def test_compare_policies_of_one_name(bot: Path) -> None:
+    """Two settings of one policy are told apart by the names of their files."""
+    for name, history in (("short1", 1), ("long", 5)):
+        (bot / f"{name}.yml").write_text(f"policies: [{{name: MemoizationPolicy, max_history: {history}}}]")
+    files = ["-c", str(bot / "short1.yml"), str(bot / "long.yml")]
+    options = ["--percentages", "0", "--runs", "1", "--augmentation", "0", "--no_check"]
+    assert main(["compare", *command(bot, *files, *options)]) == 0
+    compared = str(bot / "results")
+    arguments = ["compare", "-s", str(bot / "stories.md"), "--core", str(bot / "model"), "-o", compared, "--quiet"]
+    assert evaluate.main(arguments) == 0
+    results = json.loads((bot / "results" / "results.json").read_text())
+    assert sorted(results) == ["MemoizationPolicy-long", "MemoizationPolicy-short1"]
+    assert main(["compare", *command(bot, *files[:2], files[1], *options)]) == 1
 
 
 @pytest.mark.peer

@@ -119,15 +119,17 @@ def comparison_page(results: Mapping[str, Sequence[Sequence[int]]], counts: Sequ
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" xmlns="http://www.w3.org/2000/svg" '
         'font-size="12">'
     ]
-    for step in range(6):
-        value, count = most * step / 5, widest * step / 5
-        x, y = point(round(count), value)
+    for value in _ticks(most):
+        y = point(0, value)[1]
         parts.append(f'<line x1="{left}" x2="{width - 20}" y1="{y}" y2="{y}" stroke="#ddd"/>')
-        parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{value:g}</text>')
-        parts.append(f'<text x="{x}" y="{height - bottom + 18}" text-anchor="middle">{round(count)}</text>')
+        parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{value}</text>')
+    for count in _ticks(widest):
+        x = point(count, 0)[0]
+        parts.append(f'<text x="{x}" y="{height - bottom + 18}" text-anchor="middle">{count}</text>')
     parts.append(f'<text x="{width / 2}" y="{height - 8}" text-anchor="middle">story steps in training</text>')
     for number, (name, runs) in enumerate(results.items()):
         colour = _COLOURS[number % len(_COLOURS)]
+        dashes = f'stroke-dasharray="{8 + 4 * number} {6 * number}"' if number else ""  # lines may lie on each other
         columns = list(zip(*runs, strict=True))
         means = [sum(column) / len(column) for column in columns]
         line = " ".join("{:.1f},{:.1f}".format(*point(n, v)) for n, v in zip(counts, means, strict=True))
@@ -135,8 +137,23 @@ def comparison_page(results: Mapping[str, Sequence[Sequence[int]]], counts: Sequ
         lower = [point(n, min(column)) for n, column in zip(counts, columns, strict=True)]
         area = " ".join("{:.1f},{:.1f}".format(*p) for p in [*upper, *reversed(lower)])
         parts.append(f'<polygon points="{area}" fill="{colour}" opacity="0.15"/>')
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2" {dashes}/>')
         y = 20 + 18 * number
         parts.append(f'<text x="{left + 10}" y="{y}" fill="{colour}">{escape(name)}</text>')
     parts.append("</svg>")
-    return _page("Correct stories by the number of stories in training", "".join(parts))
+    head = "".join(f"<th>{count}</th>" for count in counts)
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td>"
+        + "".join(f"<td>{sum(column) / len(column):.1f}</td>" for column in zip(*runs, strict=True))
+        + "</tr>"
+        for name, runs in results.items()
+    )
+    most_runs = max((len(found) for found in results.values()), default=0)
+    table = f"<p>Means of {most_runs} runs:</p><table><tr><th>story steps in training</th>{head}</tr>{rows}</table>"
+    return _page("Correct stories by the number of story steps in training", "".join(parts) + table)
+
+
+def _ticks(most: int) -> list[int]:
+    """About five round numbers from 0 to `most`."""
+    step = next(size * 10**power for power in range(12) for size in (1, 2, 5) if size * 10**power * 6 >= most)
+    return list(range(0, most + 1, step))
