@@ -126,7 +126,8 @@ class Agent:
     choose: Callable[[Sequence[JSON]], JSON] = random.choice
     failure_template: str | None = None
     version: str = "0.11.12"
-    line_limit: int | None = None
+    line_limit: int | None = None  # waiting in one conversation
+    turn_limit: int | None = None  # under way or waiting in all
     installer: Installer | None = None
     owner: str = ""  # of claims; no other process that runs has it
     keep_answers: float = KEEP_ANSWERS  # seconds, for requests that come again
@@ -153,7 +154,7 @@ class Agent:
     def __attrs_post_init__(self) -> None:
         self.event_reader = EventReader(self.now, self.new_id)
         self._trackers = LiveTrackers(self.store, self.slices, self.now)
-        self._lines = Lines(self.clock, self.line_limit, self.store.pin, self.store.unpin)
+        self._lines = Lines(self.clock, self.line_limit, self.store.pin, self.store.unpin, self.turn_limit)
         self._reminders = Reminders(self.clock, self.now, self.store, self._remind, self.slices)
         self._empty_fingerprint = self.new_id()
         claims = Claims(self.store, self.clock, self.owner or self.new_id())

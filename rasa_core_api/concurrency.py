@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rasa_core_api.exceptions import TooManyRequests
+from rasa_core_api.exceptions import ServerBusy, TooManyRequests
 
 log = Logger()
 T = TypeVar("T")
@@ -48,8 +48,11 @@ class _Place:
     async def __aenter__(self) -> None:
         lines = self._lines
         line = lines._waiting.get(self._key)
+        if lines.most is not None and lines.held >= lines.most:
+            raise ServerBusy(f"{lines.most} turns are under way or wait already", limit=lines.most)
         if line is None:
             lines._waiting[self._key] = deque()
+            lines.held += 1
             if lines._opened is not None:
                 lines._opened(self._key)
             return
@@ -58,11 +61,13 @@ class _Place:
             raise TooManyRequests(f"{limit} messages of this conversation are waiting already", limit=limit)
         mine: Deferred[None] = Deferred()
         line.append(mine)
+        lines.held += 1
         try:
             await mine
         except BaseException:
             if mine in line:
                 line.remove(mine)
+                lines.held -= 1
             else:  # it was this one's turn just now: hand it on
                 self._leave()
             raise
@@ -71,6 +76,7 @@ class _Place:
         self._leave()
 
     def _leave(self) -> None:
+        self._lines.held -= 1
         line = self._lines._waiting[self._key]
         if line:
             # not right now: whoever leaves goes on first, and a long line does not become a deep stack
@@ -84,7 +90,8 @@ class _Place:
 class Lines:
     """One line a key: who comes first goes first, different keys never wait for each other.
 
-    `limit` bounds how many wait in one line; the next one gets `TooManyRequests`. `opened` and `closed` are told
+    `limit` bounds how many wait in one line; the next one gets `TooManyRequests`. `most` bounds how many
+    work and wait under all keys together (`held`); the next one gets `ServerBusy`. `opened` and `closed` are told
     of keys that somebody begins to work under, and that nobody works under any more.
     """
 
@@ -94,9 +101,12 @@ class Lines:
         limit: int | None = None,
         opened: Callable[[str], None] | None = None,
         closed: Callable[[str], None] | None = None,
+        most: int | None = None,
     ) -> None:
         self._clock = clock
         self.limit = limit
+        self.most = most
+        self.held = 0
         self._opened = opened
         self._closed = closed
         self._waiting: dict[str, deque[Deferred[None]]] = {}

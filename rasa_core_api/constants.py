@@ -9,6 +9,8 @@ JSON = Any
 
 DEFAULT_SENDER_ID = "default"
 DEFAULT_PORT = 5005
+#: Connections that may wait to be accepted.
+BACKLOG = 1024
 
 #: A turn stops after this many actions, whatever the policies say.
 MAX_ACTIONS_PER_TURN = 10

@@ -143,6 +143,10 @@ class TooManyRequests(RasaCoreError):
     """A limit on waiting work is reached; try again later."""
 
 
+class ServerBusy(RasaCoreError):
+    """The server has as much work as it can hold; try again later."""
+
+
 class NotAuthenticated(RasaCoreError):
     """Who asks is not known."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def message_of(event: LogEvent) -> str:
 class LineObserver:
     """Writes events from a level on as lines; `decorate` makes a line of an event and its text."""
 
-    def __init__(self, stream: TextIO, level: str, decorate: Callable[[LogEvent, str], str]) -> None:
+    def __init__(self, stream: TextIO | Whole, level: str, decorate: Callable[[LogEvent, str], str]) -> None:
         self._stream = stream
         self._least = _ORDER[LEVELS[level]]
         self._decorate = decorate
@@ -104,13 +105,43 @@ def _open(path: str) -> TextIO:
         raise InvalidConfiguration(f"log_file: cannot write to {path}: {error.strerror}") from None
 
 
-def begin_logging(level: str, log_file: str | None, stream: TextIO | None = None) -> None:
-    """Log to `stream` (standard error) and to a file. Raises `InvalidConfiguration`."""
+class Whole:
+    """Writes each text in one call, so that what several processes append to one file stays apart."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream  # kept, because its end closes the descriptor
+
+    def write(self, text: str) -> None:
+        data = text.encode("utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(self._stream.fileno(), data) :]
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def _of(source: str, decorate: Callable[[LogEvent, str], str]) -> Callable[[LogEvent, str], str]:
+    """Lines that tell which process they are from, those of a traceback too."""
+    return lambda event, text: decorate(event, f"[{source}] " + text.replace("\n", f"\n[{source}] "))
+
+
+def begin_logging(
+    level: str, log_file: str | None, stream: TextIO | None = None, source: str | None = None
+) -> None:
+    """Log to `stream` (standard error) and to a file. Raises `InvalidConfiguration`.
+
+    With a `source` other processes write there too, and each line names it.
+    """
     stream = sys.stderr if stream is None else stream
     decorate = coloured_line if stream.isatty() else console_line
-    observers: list[ILogObserver] = [LineObserver(stream, level, decorate)]
+    targets = [(stream, decorate)]
     if log_file is not None:
-        observers.append(LineObserver(_open(log_file), level, file_line))
+        targets.append((_open(log_file), file_line))
+    observers: list[ILogObserver]
+    if source is None:
+        observers = [LineObserver(target, level, form) for target, form in targets]
+    else:
+        observers = [LineObserver(Whole(target), level, _of(source, form)) for target, form in targets]
     globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
     _capture(level)
 

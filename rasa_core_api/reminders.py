@@ -18,8 +18,10 @@ from rasa_core_api.exceptions import (
     ConversationHeld,
     NotBuilt,
     RasaCoreError,
+    ServerBusy,
     StoreConflict,
     StoreUnavailable,
+    TooManyRequests,
 )
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Reminder
@@ -33,13 +35,13 @@ GRACE = 1.0
 LOOK_SHARED, LOOK = 1.0, 30.0
 #: Reminders that one look takes.
 _MOST = 500
-#: Seconds before a reminder is tried again for which the store or the model was not ready.
+#: Seconds before a reminder is tried again for which the store, the model or its conversation was not ready.
 RETRY = 5.0
 
 #: Fires a reminder; the output channel is None where this process has none for it.
 Fire = Callable[[Reminder, object], Awaitable[None]]
 #: What makes a reminder wait for better times.
-_LATER = (AgentNotReady, ConversationHeld, StoreConflict, StoreUnavailable)
+_LATER = (AgentNotReady, ConversationHeld, ServerBusy, StoreConflict, StoreUnavailable, TooManyRequests)
 
 
 def due_at(reminder: ReminderScheduled) -> float:

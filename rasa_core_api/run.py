@@ -8,15 +8,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rasa_core_api.exceptions import RasaCoreError
-from rasa_core_api.settings import RunSettings, run_parser, settings_from_environment, settings_of
+from rasa_core_api.constants import BACKLOG
+from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
+from rasa_core_api.settings import PREFIX, RunSettings, run_parser, settings_from_environment, settings_of
 
 if TYPE_CHECKING:
     from rasa_core_api.server import Root
     from rasa_core_api.service import Service
 
-#: Connections that may wait to be accepted.
-BACKLOG = 1024
+#: The variable that tells a process that it is a worker.
+WORKER = "RASA_CORE_API_WORKER"
 
 #: New objects before the collector looks at the youngest: a turn makes some hundred, few of them cyclic.
 _GC_THRESHOLD = 20_000
@@ -55,18 +56,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 def serve(settings: RunSettings, environ: Mapping[str, str]) -> int:
     """Serve with these settings until stopped; 1 where it could not begin."""
     prepare_process()
-    from twisted.internet import reactor
     from twisted.logger import Logger
 
     from rasa_core_api.logs import begin_logging
 
     log = Logger("rasa_core_api.run")
     try:
-        begin_logging(settings.log_level, settings.log_file)
-        log.info("Rasa process starting")
+        if settings.workers > 1 and WORKER not in environ:
+            from rasa_core_api.supervisor import supervise
+
+            begin_logging(settings.log_level, settings.log_file, source="parent")
+            log.info("Rasa process starting")
+            return supervise(settings, environ)
+        from twisted.internet import reactor
+
+        from rasa_core_api.worker import Worker
+
+        worker = Worker.from_environment(environ)
+        if worker is None:
+            begin_logging(settings.log_level, settings.log_file)
+            log.info("Rasa process starting")
+        else:
+            begin_logging(settings.log_level, settings.log_file, source=f"worker {worker.number}")
         from rasa_core_api.service import build_service
 
-        service = build_service(settings, reactor, environ)
+        service = build_service(settings, reactor, environ, worker)
     except RasaCoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -85,7 +99,7 @@ def _run(service: Service, reactor: Any) -> int:
         nonlocal status
         try:
             await service.start()
-            port = reactor.listenTCP(service.settings.port, service.site, backlog=BACKLOG)
+            port = await _listen(service, reactor)
         except (RasaCoreError, CannotListenError) as error:
             print(f"error: {error}", file=sys.stderr)
             status = 1
@@ -93,14 +107,17 @@ def _run(service: Service, reactor: Any) -> int:
             return
         reactor.addSystemEventTrigger("before", "shutdown", port.stopListening)
         settle_memory()
-        log.info("Rasa Core server is up and running on http://localhost:{port}", port=port.getHost().port)
+        if service.worker is None:
+            log.info("Rasa Core server is up and running on http://localhost:{port}", port=port.getHost().port)
+        else:
+            log.info("serving as process {pid}", pid=os.getpid())
         if not service.agent.is_ready:
             log.info("there is no model yet, which is no problem: until one arrives messages are dropped")
         if service.settings.log_level == "debug":
             log.debug("routes:\n{table}", table="\n".join(routes(service)))
         for channel in service.channels:
             channel.started(port.getHost().port)
-        if service.settings.console:
+        if service.settings.console and service.worker is None:
             _open_console(service, reactor)
 
     def started() -> None:
@@ -116,6 +133,26 @@ def _run(service: Service, reactor: Any) -> int:
     reactor.addSystemEventTrigger("before", "shutdown", service.stopping)
     reactor.run()
     return status
+
+
+async def _listen(service: Service, reactor: Any) -> Any:
+    """Accept connections: on a port of our own, or with the other workers."""
+    import socket
+
+    from rasa_core_api.http.connections import keep_alive
+
+    if service.worker is None:
+        port = reactor.listenTCP(service.settings.port, service.site, backlog=BACKLOG)
+    else:
+        await service.may_listen()
+        port = reactor.adoptStreamPort(service.worker.listens, socket.AF_INET, service.site)
+        os.close(service.worker.listens)
+        # one after another, so that the other workers take their part of a burst
+        port.numberAccepts = 1
+    keep_alive(port.socket)
+    if service.worker is not None:
+        service.listening()
+    return port
 
 
 def routes(service: Service) -> Iterator[str]:
@@ -153,6 +190,8 @@ def build_from_environment(environ: Mapping[str, str]) -> Root:
 
     log = Logger("rasa_core_api.run")
     settings = settings_from_environment(environ)
+    if settings.workers > 1:
+        raise InvalidConfiguration(f"{PREFIX}WORKERS: twistd serves in one process; use `run --workers`")
     service = build_service(settings, reactor, environ)
 
     def started() -> None:

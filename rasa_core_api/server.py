@@ -151,7 +151,7 @@ class Server:
     @rights(ALWAYS)
     def status(self, request: Request) -> bytes:
         """The model in service."""
-        return send_json(request, self._agent.status())
+        return send_json(request, {**self._agent.status(), **self._settings.process})
 
     @probes.route("/healthz", methods=["GET"])
     @app.route("/healthz", methods=["GET"])

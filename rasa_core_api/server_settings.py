@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 from attrs import field, frozen
 
+from rasa_core_api.constants import JSON
 from rasa_core_api.http.auth import TokenReader
 from rasa_core_api.http.reading import DEFAULT_LIMIT
 from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
@@ -23,6 +25,7 @@ class ServerSettings:
     max_body: int = DEFAULT_LIMIT
     channel_auth: bool = False
     access_log: bool = False
+    process: Mapping[str, JSON] = field(factory=dict)  # members of `/status`
 
 
 class Needs(Enum):

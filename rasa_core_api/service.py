@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from rasa_core_api.agent import Agent
@@ -19,10 +21,12 @@ from rasa_core_api.channels.channel import InputChannel
 from rasa_core_api.channels.registry import open_channels
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.config import read_yaml_file
+from rasa_core_api.constants import JSON
 from rasa_core_api.endpoints import Endpoints, OutgoingHTTP, read_endpoints
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import InvalidConfiguration, UnsafeArchive
 from rasa_core_api.http.auth import TokenReader
+from rasa_core_api.http.connections import connections_within_reach
 from rasa_core_api.http.site import ApiSite
 from rasa_core_api.model_delivery import ModelDelivery, build_delivery
 from rasa_core_api.model_learning import ModelLearning
@@ -39,6 +43,7 @@ from rasa_core_api.tracker_store.factory import create_store
 from rasa_core_api.training.learning_apart import learn_apart
 from rasa_core_api.training.project_checks import check_at_start, check_credentials
 from rasa_core_api.trusted import class_finder
+from rasa_core_api.worker import PREDECESSOR, LearnsNowhere, Line, Uploads, Worker
 
 log = Logger()
 
@@ -63,16 +68,36 @@ class Service:
     channels: list[InputChannel]
     http: OutgoingHTTP
     delivery: ModelDelivery
+    worker: Worker | None = None
+    predecessor: str | None = None  # the owner of claims that nobody will end
     root: Root = field(init=False)
-    _running: list[Any] = field(factory=list, init=False)
+    _line: Line | None = field(default=None, init=False)
+    _allowed: Deferred[None] = field(factory=Deferred, init=False)
+    _stopping: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.root = self.server.resource()
+        if self.worker is not None:
+
+            def in_thread(function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+                return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
+
+            self.agent.installer = Uploads(
+                self.agent, self.delivery, self.worker.shared, in_thread, self._say, self.reactor
+            )
+            self.agent.learner = LearnsNowhere()
 
     @property
     def site(self) -> ApiSite:
         """The site to listen with."""
-        return ApiSite(self.root, self.agent.clock, self.settings.max_body, self.settings.log_level == "debug")
+        settings = self.settings
+        return ApiSite(
+            self.root,
+            self.agent.clock,
+            settings.max_body,
+            settings.log_level == "debug",
+            connections_within_reach(settings.max_connections),
+        )
 
     async def start(self) -> None:
         """Open the store and whatever else needs the running reactor. Raises `InvalidConfiguration`."""
@@ -80,11 +105,42 @@ class Service:
             await self.agent.store.open()
         except InvalidConfiguration as error:
             raise InvalidConfiguration(f"{self.settings.endpoints}: {error}", **error.details) from error
+        if self.predecessor is not None:
+            await self.agent.store.release(self.predecessor)
         self.agent.start()
         self.delivery.start()
 
+    async def may_listen(self) -> None:
+        """Tell the parent that all is open, and wait until it wants connections to be accepted."""
+        assert self.worker is not None
+        self._line = self.worker.connect(self.reactor, self._told, self._parent_gone)
+        self._line.say(ready=True)
+        await self._allowed
+
+    def listening(self) -> None:
+        """Tell the parent that connections are accepted."""
+        assert self._line is not None
+        self._line.say(listening=True)
+
+    async def _told(self, message: dict[str, Any]) -> None:
+        if "listen" in message:
+            self._allowed.callback(None)
+        else:
+            assert isinstance(self.agent.installer, Uploads)
+            await self.agent.installer.told(message)
+
+    def _say(self, **message: JSON) -> None:
+        assert self._line is not None
+        self._line.say(**message)
+
+    def _parent_gone(self) -> None:
+        if not self._stopping:
+            log.error("the parent is gone, or this worker cannot follow it: it ends")
+            self.reactor.stop()
+
     async def stop(self) -> None:
         """Let the turns in flight end, then close the store and all connections."""
+        self._stopping = True
         self.agent.stop()
         await self.delivery.stop()
         deadline = self.reactor.seconds() + GRACE
@@ -102,7 +158,9 @@ class Service:
         return Deferred.fromCoroutine(self.stop())
 
 
-def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str]) -> Service:
+def build_service(
+    settings: RunSettings, reactor: Any, environ: Mapping[str, str], worker: Worker | None = None
+) -> Service:
     """Read all files, load the models and connect the parts.
 
     Raises `InvalidConfiguration` and `UnsupportedModel`, naming file, key path and reason.
@@ -126,6 +184,8 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
         )
     except InvalidConfiguration as error:
         raise InvalidConfiguration(f"{endpoints.source}: {error}", **error.details) from None
+    if worker is not None:
+        worker.join(store)
     wire = settings.compatibility_version
     agent = Agent(
         store=store,
@@ -139,6 +199,8 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
         failure_template=settings.failure_template,
         owner=environ.get(OWNER, ""),
         keep_answers=settings.keep_answers,
+        line_limit=settings.max_waiting,
+        turn_limit=settings.max_turns,
         version=wire if release_of(wire).sends_version else _NEWEST,
         slices=slices,
     )
@@ -183,12 +245,13 @@ def build_service(settings: RunSettings, reactor: Any, environ: Mapping[str, str
             max_body=settings.max_body,
             channel_auth=settings.channel_auth,
             access_log=settings.log_level == "debug",
+            process={"worker": {"number": 1, "of": 1, "pid": os.getpid()}} if worker is None else worker.status,
         ),
         [(channel.url_prefix(), channel.blueprint(agent.handle_message)) for channel in channels],
     )
     if endpoints.calls():
         http.prepare()
-    return Service(settings, reactor, agent, server, channels, http, delivery)
+    return Service(settings, reactor, agent, server, channels, http, delivery, worker, environ.get(PREDECESSOR))
 
 
 def _refuse_unbuilt(endpoints: Endpoints) -> None:

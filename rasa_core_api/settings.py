@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attrs import field, frozen
@@ -18,7 +18,12 @@ from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
 PREFIX = "RASA_CORE_API_"
 
 #: Variables with the prefix that are no flags.
-_OTHER_VARIABLES = frozenset({"CONFORMANCE", "OWNER", "PREDECESSOR"})
+_OTHER_VARIABLES = frozenset({"CONFORMANCE", "OWNER", "PREDECESSOR", "WORKER"})
+
+#: Messages that may wait in one conversation, and requests to conversations under way or waiting in one process.
+MAX_WAITING, MAX_TURNS = 100, 10_000
+#: Open connections of one process; half of the descriptors are left to calls.
+MAX_CONNECTIONS = 20_000
 
 DEFAULT_LOG_FILE = "rasa_core.log"
 
@@ -46,6 +51,10 @@ class RunSettings:
     failure_template: str | None = None
     trusted_modules: tuple[str, ...] = ()
     keep_answers: float = KEEP_ANSWERS  # seconds
+    workers: int = 1
+    max_waiting: int = MAX_WAITING  # messages of one conversation
+    max_turns: int = MAX_TURNS
+    max_connections: int = MAX_CONNECTIONS
     console: bool = True  # the console may be started where no channel is named
 
 
@@ -97,6 +106,18 @@ def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.Argumen
                          help="largest request body that is read (%(default)s)")  # fmt: skip
     network.add_argument("--compatibility_version", type=_version, default=DEFAULT_COMPATIBILITY_VERSION,
                          metavar="VERSION", help="release whose answers clients expect (%(default)s)")  # fmt: skip
+    network.add_argument("--workers", type=_whole(1, 64), default=1, metavar="N",
+                         help="processes that serve together; more than one need a store that they can share "
+                         "(%(default)s)")  # fmt: skip
+    network.add_argument("--max_waiting", type=_whole(1, 1_000_000), default=MAX_WAITING, metavar="N",
+                         help="messages that may wait in one conversation; the next is answered with 429 "
+                         "(%(default)s)")  # fmt: skip
+    network.add_argument("--max_turns", type=_whole(1, 10_000_000), default=MAX_TURNS, metavar="N",
+                         help="turns that may be under way or wait in one process; the next is answered with 503 "
+                         "(%(default)s)")  # fmt: skip
+    network.add_argument("--max_connections", type=_whole(1, 1_000_000), default=MAX_CONNECTIONS, metavar="N",
+                         help="connections that one process keeps open, as far as half of its descriptors reach "
+                         "(%(default)s)")  # fmt: skip
     network.add_argument("--keep_answers", type=_seconds, default=KEEP_ANSWERS, metavar="SECONDS",
                          help="how long a request that comes again is known by its Idempotency-Key or message_id and "
                          "gets the answer of the first one (%(default)g)")  # fmt: skip
@@ -125,6 +146,15 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:9]) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is no port; there are 0 (any free one) to 65535")
     return int(text)
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most):
+            raise argparse.ArgumentTypeError(f"a whole number from {least} to {most} is expected, not {text!r}")
+        return int(text)
+
+    return read
 
 
 def _megabytes(text: str) -> float:
@@ -178,6 +208,10 @@ def settings_of(arguments: argparse.Namespace, console: bool = True) -> RunSetti
         channel_auth=arguments.channel_auth,
         failure_template=arguments.failure_template,
         keep_answers=arguments.keep_answers,
+        workers=arguments.workers,
+        max_waiting=arguments.max_waiting,
+        max_turns=arguments.max_turns,
+        max_connections=arguments.max_connections,
         trusted_modules=tuple(name.strip() for name in arguments.trusted_modules.split(",") if name.strip()),
         console=console,
     )

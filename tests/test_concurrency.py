@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from rasa_core_api.concurrency import Lines, Slices, uninterrupted
-from rasa_core_api.exceptions import TooManyRequests
+from rasa_core_api.exceptions import ServerBusy, TooManyRequests
 from tests.conftest import LoggedFailures
 
 
@@ -202,3 +203,28 @@ def test_releases_of_versions() -> None:
     assert [str(release) for release in candidates("0.12.0a2")][:3] == ["0.12", "0.11", "0.10"]
     with pytest.raises(ValueError, match="not a version"):
         release_of("new")
+
+
+def test_a_bound_over_all_lines() -> None:
+    """Those at work and those who wait count together, and each who leaves, fails or gives up makes room."""
+    clock = Clock()
+    lines = Lines(clock, most=3)
+    gates: list[Deferred[None]] = []
+
+    async def work(key: str) -> None:
+        async with lines.of(key):
+            gates.append(Deferred())
+            await gates[-1]
+
+    ends = [Deferred.fromCoroutine(work(key)) for key in ("a", "a", "b")]
+    refused: list[Failure] = []
+    Deferred.fromCoroutine(work("c")).addErrback(refused.append)
+    assert refused[0].check(ServerBusy)
+    ends[1].addErrback(lambda _: None)
+    ends[1].cancel()
+    assert lines.held == 2
+    gates[0].callback(None)
+    ends[2].addErrback(lambda _: None)
+    gates[1].errback(ZeroDivisionError())
+    clock.advance(0)
+    assert (lines.held, len(lines)) == (0, 0)

@@ -26,7 +26,7 @@ LEVELS: dict[str, int] = {
     "agent": 4, "model_poller": 4, "model_delivery": 4, "model_rollout": 4, "model_nlu": 4, "model_learning": 4,
     # 5 entry points
     "server": 5, "run": 5, "train": 5, "evaluate": 5, "test": 5, "visualize": 5, "check": 5, "conversations": 5,
-    "model_server": 5, "service": 5, "__main__": 5, "__init__": 0,
+    "model_server": 5, "service": 5, "worker": 5, "supervisor": 5, "__main__": 5, "__init__": 0,
 }  # fmt: skip
 
 #: Entry points that live inside a part.

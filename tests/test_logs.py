@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.http.site import ApiSite
-from rasa_core_api.logs import LineObserver, also_log_to_file, console_line, file_line
+from rasa_core_api.logs import LineObserver, Whole, _of, also_log_to_file, console_line, file_line
 
 
 def lines(level: str, decorate: object) -> tuple[Logger, io.StringIO]:
@@ -71,3 +71,21 @@ def test_unwritable_file_is_named(tmp_path: Path) -> None:
     """A log file that cannot be opened is an error with its name."""
     with pytest.raises(InvalidConfiguration, match="log_file.*nowhere"):
         also_log_to_file("info", str(tmp_path / "nowhere" / "out.log"))
+
+
+def test_lines_of_several_processes(tmp_path: Path) -> None:
+    """Each line, one of a traceback too, names its process and is written in one call."""
+    calls: list[str] = []
+
+    class Spy(Whole):
+        def write(self, text: str) -> None:
+            calls.append(text)
+            super().write(text)
+
+    with (tmp_path / "log").open("a", encoding="utf-8") as stream:
+        LineObserver(Spy(stream), "info", _of("worker 2", file_line))(
+            {"log_format": "one\ntwo {x}", "x": "\udc80" + "y" * 100_000, "log_level": LogLevel.info}
+        )
+    text = (tmp_path / "log").read_text("utf-8")
+    assert text == f"[worker 2] one\n[worker 2] two \\udc80{'y' * 100_000}\n"
+    assert len(calls) == 1

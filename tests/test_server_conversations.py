@@ -186,6 +186,34 @@ def test_too_many_waiting(actions: Actions) -> None:
         assert connection.response("POST").json() == [{"recipient_id": "u", "text": "found"}]
 
 
+def test_too_much_work(actions: Actions) -> None:
+    """A server that is full refuses turns for a moment; who looks after it is answered, and room comes back."""
+    bot = Bot(
+        domain("0.12"),
+        SCRIPT,
+        http=FakeHTTP({ACTIONS: actions}),
+        endpoints=Endpoints(action_endpoint=EndpointConfig(url=ACTIONS)),
+        turn_limit=3,
+    )
+    wire = serve(bot)
+    actions.gate = Deferred()
+    waiting = [wire.begin("POST", f"/conversations/{name}/respond", {"query": "/inform"}) for name in "uuu"]
+    for path in ("/conversations/u/respond", "/conversations/w/respond"):
+        response = wire.post(path, {"query": "/greet"})
+        refused(response, 503, "Unavailable")
+        assert response.headers["retry-after"] == "1"
+    for path in ("/", "/version", "/status", "/healthz", "/readyz"):
+        assert wire.get(path).status == 200
+    waiting[1].hang_up()
+    gate, actions.gate = actions.gate, None
+    gate.callback(actions.answer)
+    for connection in (waiting[0], waiting[2]):
+        connection.rounds()
+        assert connection.response("POST").status == 200
+    assert [wire.post("/conversations/w/respond", {"query": "/greet"}).status for _ in range(4)] == [200] * 4
+    assert bot.agent.busy == 0
+
+
 def test_hanging_up_in_the_middle_of_a_turn(bot: Bot, wire: Wire, actions: Actions) -> None:
     """A turn whose client leaves is finished and stored."""
     actions.gate = Deferred()

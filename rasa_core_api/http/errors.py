@@ -79,6 +79,7 @@ STATUS: Mapping[type[RasaCoreError], tuple[int, str]] = {
     domain.ConversationHeld: (503, "Unavailable"),
     domain.KeyReused: (422, "IdempotencyKeyReused"),
     domain.TooManyRequests: (429, "TooManyRequests"),
+    domain.ServerBusy: (503, "Unavailable"),
     domain.NotAuthenticated: (401, "NotAuthenticated"),
     domain.NotAuthorized: (403, "NotAuthorized"),
     NotFound: (404, "NotFound"),

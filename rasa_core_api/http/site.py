@@ -11,6 +11,8 @@ from twisted.web.http import Request as AnyRequest
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from rasa_core_api.http.connections import ApiChannel, Crowd
+
 log = Logger()
 
 #: Seconds that a client gets to finish sending a body that was refused already.
@@ -125,18 +127,30 @@ class ApiSite(Site):
     displayTracebacks = False
     noisy = False  # no lines on starting and stopping in the log
 
-    def __init__(self, resource: IResource, clock: IReactorTime, max_body: int, access_log: bool = False) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        clock: IReactorTime,
+        max_body: int,
+        access_log: bool = False,
+        max_connections: int | None = None,
+    ) -> None:
         Site.__init__(self, resource, timeout=IDLE, reactor=clock, parsePOSTFormSubmission=False)
         self.clock = clock
         self.max_body = max_body
         self.access_log = access_log
+        self.crowd = Crowd(clock, max_connections)
 
     def buildProtocol(self, addr: Any) -> Any:
-        """A connection that reads request lines and headers up to `MAX_HEAD` bytes."""
-        connection = Site.buildProtocol(self, addr)
-        channel = getattr(connection, "_channel", None)
-        if channel is not None:
-            channel.MAX_LENGTH = channel.totalHeadersSize = MAX_HEAD
+        """A connection that reads request lines and headers up to `MAX_HEAD` bytes; None where there is no room."""
+        if not self.crowd.make_room():
+            return None
+        connection: Any = ApiChannel(self.crowd)
+        connection.callLater = self.clock.callLater
+        connection.factory = connection.site = self
+        connection.timeOut = self.timeOut
+        connection.requestFactory = self.requestFactory
+        connection.MAX_LENGTH = connection.totalHeadersSize = MAX_HEAD
         return connection
 
     def startFactory(self) -> None:

@@ -1,0 +1,167 @@
+"""Tests of open connections: slow senders, half-sent requests, and a full house."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.web.server import Request
+
+from rasa_core_api.http.connections import ARRIVAL, KEEPALIVE, PACE, connections_within_reach, keep_alive
+from rasa_core_api.http.routing import App
+from rasa_core_api.http.sending import send_json
+from rasa_core_api.http.site import IDLE
+from tests.http.conftest import MakeWire
+from tests.wire import Wire
+
+BODY = 40 * PACE
+
+
+class Bench:
+    app = App()
+
+    def __init__(self) -> None:
+        self.gates: list[Deferred[None]] = []
+
+    @app.route("/", methods=["GET", "POST"])
+    def quick(self, request: Request) -> bytes:
+        return send_json(request, "quick")
+
+    @app.route("/slow", methods=["GET"])
+    async def slow(self, request: Request) -> bytes:
+        gate: Deferred[None] = Deferred()
+        self.gates.append(gate)
+        await gate
+        return send_json(request, "slow")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def wire(bench: Bench, serve: MakeWire) -> Wire:
+    return serve(bench.app.resource(), BODY, max_connections=3)
+
+
+def test_a_head_byte_by_byte(wire: Wire, clock: Clock) -> None:
+    """A client that never finishes its headers is cut off, however often it sends a byte."""
+    connection = wire.connect()
+    connection.send(b"GET / HTTP/1.1\r\nX-Long: ")
+    for _ in range(int(ARRIVAL) - 1):
+        clock.advance(1.0)
+        connection.send(b"x")
+    assert not connection.transport.aborted
+    clock.advance(1.5)
+    assert connection.transport.aborted
+
+
+def test_a_body_byte_by_byte(wire: Wire, clock: Clock) -> None:
+    """The same for a body."""
+    connection = wire.connect()
+    connection.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(int(ARRIVAL) + 1):
+        clock.advance(1.0)
+        if not connection.transport.aborted:
+            connection.send(b"x")
+    assert connection.transport.aborted
+
+
+def test_a_large_body_on_a_slow_line(wire: Wire, clock: Clock) -> None:
+    """A body that comes at the least pace is waited for, longer than the time for small ones."""
+    connection = wire.connect()
+    pieces = 30
+    connection.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (pieces * PACE))
+    for _ in range(pieces):
+        clock.advance(2.9)
+        connection.send(b"x" * PACE)
+    connection.rounds()
+    assert connection.response("POST").json() == "quick"
+    assert not connection.transport.aborted
+
+
+def test_a_whole_request_leaves_no_timer(wire: Wire, clock: Clock) -> None:
+    """After an answer only the time of a silent connection runs."""
+    connection = wire.begin("GET", "/")
+    connection.rounds()
+    assert connection.response().json() == "quick"
+    assert [round(call.getTime() - clock.seconds()) for call in clock.getDelayedCalls()] == [int(IDLE)]
+    clock.advance(ARRIVAL - 1)
+    connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    clock.advance(1.0)
+    connection.send(b"\r\n")
+    connection.rounds()
+    assert connection.response().json() == "quick"
+
+
+def test_a_long_answer_is_not_hurried(wire: Wire, bench: Bench, clock: Clock) -> None:
+    """Time spent on answering does not count, also when the next request waits behind it."""
+    connection = wire.begin("GET", "/slow")
+    connection.send(b"GET / HTTP/1.1\r\n")
+    clock.advance(10 * ARRIVAL)
+    assert not connection.transport.aborted
+    bench.gates.pop().callback(None)
+    connection.rounds()
+    assert connection.response().json() == "slow"
+    clock.advance(ARRIVAL - 1)
+    connection.send(b"Host: x\r\n\r\n")
+    connection.rounds()
+    assert connection.response().json() == "quick"
+
+
+def test_a_full_house(wire: Wire, clock: Clock) -> None:
+    """A new connection takes the place of the most silent one, which the log tells now and then."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if "connections" in str(event.get("log_format")):
+            lines.append(str(event["log_format"]).format(**event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        first = [wire.connect() for _ in range(3)]
+        clock.advance(1.0)
+        first[0].send(b"GET / HT")
+        assert wire.get("/").json() == "quick"
+        assert [connection.transport.aborted for connection in first] == [False, True, False]
+        wire.connect()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert lines == ["all 3 connections are taken: new ones replace those that are silent"]
+
+
+def test_all_are_served(wire: Wire, bench: Bench) -> None:
+    """Connections whose answers are due stay; a new one is turned away until one of them is free."""
+    waiting = [wire.begin("GET", "/slow") for _ in range(3)]
+    assert wire.site.buildProtocol(None) is None
+    bench.gates.pop().callback(None)
+    waiting[2].rounds()
+    assert waiting[2].response().json() == "slow"
+    assert wire.get("/").json() == "quick"
+    assert [connection.transport.aborted for connection in waiting] == [False, False, True]
+    waiting[0].hang_up()
+    assert wire.site.buildProtocol(None) is not None
+
+
+def test_half_of_the_descriptors() -> None:
+    """However many connections are wanted, calls keep their share of descriptors."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert connections_within_reach(10) == 10
+    assert 0 < connections_within_reach(1 << 40) <= soft // 2
+
+
+def test_gone_without_a_word() -> None:
+    """Accepted connections inherit that the system asks clients which say nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        keep_alive(server)
+        with socket.create_connection(server.getsockname()) as _:
+            accepted, _ = server.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEPALIVE[0]
