@@ -129,32 +129,15 @@ class Databases:
         return f"postgresql://tests@127.0.0.1:{port}/postgres"
 
     async def kill(self) -> None:
+        """Kill the first process with its group, and start it anew as soon as what it left behind is gone."""
         assert self.process is not None
-        if self.kind == "postgres":
-            await asyncio.to_thread(self._kill_postgres)
-        else:
-            self.process.kill()
-        self.process.start()
-
-    def _kill_postgres(self) -> None:
-        """The first process and its children; they share memory, and a new first one waits for all to be gone."""
-        assert self.process is not None and self.process.child is not None
-        marker = f"{self._directory / 'pg' / 'data'}"
-        firsts = [
-            int(found.name)
-            for found in Path("/proc").iterdir()
-            if found.name.isdigit() and marker in _command_line(found) and "runuser" not in _command_line(found)
-        ]
-        for pid in firsts:
-            os.kill(pid, signal.SIGKILL)
-        self.process.child.wait()
-
-
-def _command_line(directory: Path) -> str:
-    try:
-        return (directory / "cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
+        self.process.kill()
+        while True:
+            self.process.start()
+            await asyncio.sleep(0.3)
+            assert self.process.child is not None
+            if self.process.child.poll() is None:
+                return
 
 
 # --- the action server -------------------------------------------------------------------------------------

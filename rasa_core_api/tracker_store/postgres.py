@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from rasa_core_api.events import Event
-from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
 from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store import postgres_reader as reading
+from rasa_core_api.tracker_store import postgres_writer as writing
 from rasa_core_api.tracker_store.checks import check_sender_id
-from rasa_core_api.tracker_store.postgres_worker import Reader, ReadJob, WriteJob, Writer
+from rasa_core_api.tracker_store.postgres_reader import LookJob, Reader, ReadJob
+from rasa_core_api.tracker_store.postgres_writer import AnyJob, CallJob, ClaimJob, WriteJob, Writer
 from rasa_core_api.tracker_store.texts import StoredEvents, numbered_blocks
 from rasa_core_api.tracker_store.threads import JobThread, Reactor
-from rasa_core_api.tracker_store.turns import NO_NOTE, Opening, Tail, TurnNote
+from rasa_core_api.tracker_store.turns import NO_NOTE, FeedEntry, Opening, Reminder, Tail, TurnNote
+
+log = Logger()
+
+#: Seconds between two looks for answers that ran out.
+_SWEEP_EVERY = 300
 
 
 class PostgresStore(TrackerStore):
@@ -19,12 +32,13 @@ class PostgresStore(TrackerStore):
 
     name = "postgres"
     shared = True
-    claims = False
 
     def __init__(self, url: str, reactor: Reactor, stored: StoredEvents) -> None:
+        self._reactor = reactor
         self._stored = stored
-        self._writer: JobThread[WriteJob] = JobThread(reactor, "conversations-writer", Writer(url))
-        self._reader: JobThread[ReadJob] = JobThread(reactor, "conversations-reader", Reader(url))
+        self._writer: JobThread[AnyJob] = JobThread(reactor, "conversations-writer", Writer(url))
+        self._reader: JobThread[LookJob | ReadJob] = JobThread(reactor, "conversations-reader", Reader(url))
+        self._sweeping = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep()))
 
     async def open(self) -> None:
         try:
@@ -39,61 +53,119 @@ class PostgresStore(TrackerStore):
         except BaseException:
             await self._writer.stop()
             raise
+        self._sweeping.clock = self._reactor  # type: ignore[assignment]
+        self._sweeping.start(_SWEEP_EVERY, now=False)
 
     async def close(self) -> None:
+        if self._sweeping.running:
+            self._sweeping.stop()
         await self._reader.stop()
         await self._writer.stop()
 
+    async def _sweep(self) -> None:
+        try:
+            await self._change(writing.sweep)
+        except RasaCoreError as error:
+            log.warn("answers that ran out were not removed: {reason}", reason=str(error))
+
+    async def _ask(self, function: Callable[..., Any], *arguments: object) -> Any:
+        return await self._reader.submit(ReadJob(function, *arguments))
+
+    async def _change(self, function: Callable[..., Any], *arguments: object) -> Any:
+        return await self._writer.submit(CallJob(function, *arguments))
+
+    # --- logs ----------------------------------------------------------------------------------------
+
     async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
-        check_sender_id(sender_id)
-        found = await self._reader.submit(ReadJob(sender_id, after, limit))
-        if found is None:
-            return None
-        start, end, first, texts = found
-        if not texts:
-            return Tail(start, end, [])
-        return Tail(start, end, await self._stored.decode(texts, max(after, start) - first, limit))
+        return (await self.look(sender_id, after, limit)).tail
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         check_sender_id(sender_id)
-        self._refuse(note)
-        job = WriteJob("append", sender_id, end, len(events), numbered_blocks(0, events))
+        job = WriteJob("append", sender_id, end, len(events), numbered_blocks(0, events), note)
         result: int = await self._writer.submit(job)
         return result
 
     async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
         check_sender_id(sender_id)
-        self._refuse(note)
-        job = WriteJob("replace", sender_id, 0, len(events), numbered_blocks(0, events))
+        job = WriteJob("replace", sender_id, 0, len(events), numbered_blocks(0, events), note)
         result: tuple[int, int] = await self._writer.submit(job)
         return result
-
-    def _refuse(self, note: TurnNote) -> None:
-        if note.key is not None:
-            raise self._lacks("notes")
-
-    async def look(
-        self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
-    ) -> Opening:
-        return Opening(await self.read(sender_id, after, limit))
-
-    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
-        raise self._lacks("claims")
-
-    async def renew(self, owner: str, seconds: float) -> None:
-        raise self._lacks("claims")
-
-    async def release(self, owner: str, sender_id: str | None = None) -> None:
-        raise self._lacks("claims")
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
         if after is not None:
             check_sender_id(after)
         check_sender_id(prefix)
-        names: list[str] = await self._reader.submit(ReadJob(None, after, limit, prefix))
+        names: list[str] = await self._ask(reading.read_names, after, limit, prefix)
         return names
 
     async def delete(self, sender_id: str) -> bool:
         check_sender_id(sender_id)
         result: bool = await self._writer.submit(WriteJob("delete", sender_id))
         return result
+
+    async def idle(self, before: float, limit: int) -> list[str]:
+        names: list[str] = await self._ask(reading.read_idle, before, limit)
+        return names
+
+    # --- turns ---------------------------------------------------------------------------------------
+
+    async def look(
+        self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
+    ) -> Opening:
+        check_sender_id(sender_id)
+        found, earlier, held = await self._reader.submit(LookJob(sender_id, after, limit, key, owner))
+        if found is None:
+            return Opening(None, earlier, held)
+        start, end, first, texts = found
+        events = await self._stored.decode(texts, max(after, start) - first, limit) if texts else []
+        return Opening(Tail(start, end, events), earlier, held)
+
+    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+        check_sender_id(sender_id)
+        await self._writer.submit(ClaimJob(sender_id, end, owner, seconds))
+
+    async def renew(self, owner: str, seconds: float) -> None:
+        await self._change(writing.renew, owner, seconds)
+
+    async def release(self, owner: str, sender_id: str | None = None) -> None:
+        await self._change(writing.release, owner, sender_id)
+
+    # --- reminders -----------------------------------------------------------------------------------
+
+    async def due(self, before: float, limit: int) -> list[Reminder]:
+        found: list[Reminder] = await self._ask(reading.read_due, before, limit)
+        return found
+
+    async def reminders(self, sender_id: str) -> list[Reminder]:
+        check_sender_id(sender_id)
+        found: list[Reminder] = await self._ask(reading.read_reminders, sender_id)
+        return found
+
+    async def forget(self, reminder: Reminder) -> bool:
+        found: bool = await self._change(writing.forget, reminder)
+        return found
+
+    # --- the order of all appends ----------------------------------------------------------------------
+
+    async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
+        rows = await self._ask(reading.read_feed, after, limit)
+        return [
+            FeedEntry(position, sender_id, seq, await self._stored.decode([text]))
+            for position, sender_id, seq, text in rows
+        ]
+
+    async def feed_end(self) -> str:
+        found: str = await self._ask(reading.read_feed_end)
+        return found
+
+    async def cursor(self, name: str) -> str | None:
+        found: str | None = await self._ask(reading.read_cursor, name)
+        return found
+
+    async def set_cursor(self, name: str, position: str) -> None:
+        reading.position_of(position)
+        await self._change(writing.set_cursor, name, position)
+
+    async def hold(self, role: str, owner: str, seconds: float) -> bool:
+        found: bool = await self._change(writing.hold, role, owner, seconds)
+        return found

@@ -94,7 +94,8 @@ class Servers:
 
             with psycopg.connect(self.postgres_url()) as connection:
                 connection.execute(
-                    "TRUNCATE rasa_core_api_conversations, rasa_core_api_blocks"
+                    "TRUNCATE rasa_core_api_conversations, rasa_core_api_blocks, rasa_core_api_answers,"
+                    " rasa_core_api_reminders, rasa_core_api_cursors, rasa_core_api_roles"
                 )
 
     def stop(self) -> None:

@@ -4,10 +4,10 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from rasa_core_api.exceptions import InvalidConfiguration, StoreConflict, StoreUnavailable
+from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, StoreConflict, StoreUnavailable
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.postgres import PostgresStore
-from rasa_core_api.tracker_store.postgres_worker import WriteJob, Writer
+from rasa_core_api.tracker_store.postgres_writer import ClaimJob, WriteJob, Writer
 
 from .conftest import Servers
 from .servers import free_port
@@ -147,3 +147,70 @@ def test_newer_tables(servers: Servers) -> None:
                 opened(servers)
         finally:
             other.execute("UPDATE rasa_core_api_format SET version = 1")
+
+
+def test_feed_waits_for_transactions_under_way(servers: Servers) -> None:
+    """An append whose transaction began earlier and ends later is not passed over."""
+    store = emptied(servers)
+    begin = wait(store.feed_end())
+    wait(store.append("early", 0, slots(0)))
+    with psycopg.connect(servers.postgres_url()) as slow:
+        slow.execute(
+            "INSERT INTO rasa_core_api_blocks (conversation, seq, count, at, events)"
+            " SELECT id, 1, 1, 1.5, '{\"event\": \"restart\", \"timestamp\": 1.5}' FROM rasa_core_api_conversations"
+        )
+        wait(store.append("late", 0, slots(1)))
+        seen = wait(store.feed(begin, 10))
+        assert "late" not in [entry.sender_id for entry in seen]
+        slow.execute("UPDATE rasa_core_api_conversations SET end_seq = 2 WHERE sender_id = 'early'")
+        slow.commit()
+        after = seen[-1].position if seen else begin
+        seen += wait(store.feed(after, 10))
+    assert [(entry.sender_id, entry.seq) for entry in seen] == [("early", 0), ("early", 1), ("late", 0)]
+    wait(store.close())
+
+
+def test_tables_of_the_first_format(servers: Servers) -> None:
+    """Tables without claims, answers and an order of appends get them; the logs stay."""
+    wait(emptied(servers).close())
+    with psycopg.connect(servers.postgres_url()) as connection:
+        connection.execute("DROP TABLE rasa_core_api_answers, rasa_core_api_reminders, rasa_core_api_cursors")
+        connection.execute("ALTER TABLE rasa_core_api_blocks DROP COLUMN xid, DROP COLUMN position")
+        connection.execute(
+            "ALTER TABLE rasa_core_api_conversations DROP COLUMN present, DROP COLUMN claim_owner,"
+            " DROP COLUMN claim_until"
+        )
+        connection.execute("UPDATE rasa_core_api_format SET version = 1")
+        connection.execute(
+            "INSERT INTO rasa_core_api_conversations (key, sender_id, first_seq, end_seq)"
+            " VALUES (sha256('old'), 'old', 0, 1)"
+        )
+        connection.execute(
+            "INSERT INTO rasa_core_api_blocks (conversation, seq, count, at, events)"
+            " SELECT id, 0, 1, 1.5, %s FROM rasa_core_api_conversations",
+            (texts(slots("kept"))[0],),
+        )
+    store = opened(servers)
+    wait(store.append("old", 1, slots("new")))
+    assert texts(wait(store.read("old")).events) == texts(slots("kept", "new"))  # type: ignore[union-attr]
+    assert [entry.seq for entry in wait(store.feed(None, 10))] == [0, 1]
+    with psycopg.connect(servers.postgres_url()) as connection:
+        assert connection.execute("SELECT version FROM rasa_core_api_format").fetchall() == [(2,)]
+    wait(store.close())
+
+
+def test_claims_of_one_group(servers: Servers) -> None:
+    """Claims that wait are made with one statement; each of them is told its own outcome."""
+    wait(emptied(servers).close())
+    writer = Writer(servers.postgres_url())
+    writer.open()
+    writer.run([WriteJob("append", "known", 0, 1, [(0, 1, 1.0, "{}")]), ClaimJob("other", 0, "them", 60.0)])
+    jobs = [
+        ClaimJob("known", 1, "me", 60.0),
+        ClaimJob("new", 0, "me", 60.0),
+        ClaimJob("other", 0, "me", 60.0),
+        ClaimJob("nobody", 3, "me", 60.0),
+    ]
+    writer.run(jobs)
+    assert [type(job.error) for job in jobs] == [type(None), type(None), ConversationHeld, StoreConflict]
+    writer.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from rasa_core_api.exceptions import InvalidConfiguration, InvalidParameter, StoreConflict, StoreUnavailable
 from rasa_core_api.tracker_store import sqlite_file
 from rasa_core_api.tracker_store.sqlite import SqliteStore
+from rasa_core_api.tracker_store.sqlite_file import APPLICATION_ID, SCHEMA
 from rasa_core_api.tracker_store.sqlite_writer import Append, SqliteWriter
+from rasa_core_api.tracker_store.turns import TurnNote
 
 from .stores import slots, stored_events, texts, turn, wait
 
@@ -184,3 +187,43 @@ def test_impossible_sender_ids(tmp_path: Path) -> None:
         with pytest.raises(InvalidParameter):
             wait(store.append(name, 0, slots(1)))
     wait(store.close())
+
+
+def test_file_of_the_first_format(tmp_path: Path) -> None:
+    """A file without claims, answers and an order of appends gets them; its logs stay."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in SCHEMA[0].split(";"):
+            connection.execute(statement)
+        connection.execute("INSERT INTO conversations (id, sender_id, start) VALUES (1, 'a', 3), (2, 'b', 0)")
+        for row in ((2, 0, 1), (1, 3, 2), (1, 5, 1)):
+            text = "\n".join(texts(slots(*range(row[1], row[1] + row[2]))))
+            connection.execute("INSERT INTO blocks VALUES (?, ?, ?, 1.5, ?)", (*row, text))
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute("PRAGMA user_version=1")
+        connection.commit()
+    store = SqliteStore(path, reactor, stored_events())
+    wait(store.open())
+    assert wait(store.append("a", 6, slots(6), TurnNote(key="k", keep=60.0))) == 7
+    tail = wait(store.read("a"))
+    assert tail is not None and (tail.start, tail.end) == (3, 7)
+    assert texts(tail.events) == texts(slots(3, 4, 5, 6))
+    found = [(entry.sender_id, entry.seq) for entry in wait(store.feed(None, 10))]
+    assert found == [("a", 3), ("a", 5), ("b", 0), ("a", 6)]
+    wait(store.close())
+
+
+def test_claims_of_a_killed_process_end_with_it(tmp_path: Path) -> None:
+    """Who opens a file that nobody else has finds no claims; while somebody has it, they last."""
+    path = tmp_path / "a.db"
+    first, second = (SqliteStore(path, reactor, stored_events()) for _ in range(2))
+    wait(first.open())
+    wait(first.claim("a", 0, "one", None, 60.0))
+    wait(second.open())
+    assert wait(second.look("a", 0, None, None, "two")).held > 0
+    wait(second.close())
+    wait(first.close())  # as when it is killed: its claim stays in the file
+    third = SqliteStore(path, reactor, stored_events())
+    wait(third.open())
+    assert wait(third.look("a", 0, None, None, "two")).held == 0
+    wait(third.close())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
@@ -13,13 +11,6 @@ from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Earlier, Reminder, TurnNote
 
 from .stores import slots, texts, wait
-
-
-@pytest.fixture(params=["memory", "sqlite", "redis", "mongod"])
-def store(request: pytest.FixtureRequest, make_store: Callable[[str], TrackerStore]) -> TrackerStore:
-    """An open and empty store, of each kind."""
-    return make_store(request.param)
-
 
 MINE, THEIRS = "owner-1", "owner-2"
 

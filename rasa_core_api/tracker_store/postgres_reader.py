@@ -1,0 +1,220 @@
+"""The thread that reads from PostgreSQL, for all who wait at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.tracker_store.checks import no_position, unknown_cursor
+from rasa_core_api.tracker_store.postgres_session import Session, key_of, unavailable
+from rasa_core_api.tracker_store.threads import Job
+from rasa_core_api.tracker_store.turns import Earlier, Reminder
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+#: Start, end, the number of the first event in the texts, and the texts.
+RawTail = tuple[int, int, int, list[str]]
+
+_LOOK = """
+SELECT u.number, c.id, c.first_seq, c.end_seq,
+    CASE WHEN c.claim_owner <> u.owner THEN extract(epoch FROM c.claim_until - clock_timestamp()) END,
+    a.base, a.end_seq, a.answer, a.done, c.present
+FROM unnest(%(numbers)s::int[], %(keys)s::bytea[], %(requests)s::text[], %(owners)s::text[])
+    AS u(number, key, request, owner)
+LEFT JOIN rasa_core_api_conversations c ON c.key = u.key
+LEFT JOIN rasa_core_api_answers a ON a.key = u.key AND a.request = u.request AND a.until > clock_timestamp()
+"""
+
+
+class LookJob(Job[Any]):
+    """What a turn finds; the result is a raw tail or None, what the key left, and the seconds of another's claim."""
+
+    __slots__ = ("after", "key", "limit", "owner", "sender_id")
+
+    def __init__(
+        self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
+    ) -> None:
+        super().__init__()
+        self.sender_id = sender_id
+        self.after = after
+        self.limit = limit
+        self.key = key
+        self.owner = owner
+
+
+class ReadJob(Job[Any]):
+    """Asks something with a function of the connection and its arguments."""
+
+    __slots__ = ("arguments", "function")
+
+    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
+        super().__init__()
+        self.function = function
+        self.arguments = arguments
+
+
+class Reader:
+    """Reads; what many who wait want to look at comes with one statement."""
+
+    def __init__(self, url: str) -> None:
+        self._session = Session(url)
+
+    def open(self) -> None:
+        import psycopg
+
+        try:
+            self._session.connection()
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+
+    def close(self) -> None:
+        self._session.drop()
+
+    def run(self, jobs: Sequence[LookJob | ReadJob]) -> None:
+        import psycopg
+
+        try:
+            connection = self._session.connection()
+            _look(connection, [job for job in jobs if isinstance(job, LookJob)])
+            for job in jobs:
+                if isinstance(job, ReadJob):
+                    try:
+                        job.result = job.function(connection, *job.arguments)
+                    except RasaCoreError as error:
+                        job.error = error
+        except psycopg.Error as error:
+            self._session.drop()
+            failure = unavailable(error)
+            for job in jobs:
+                job.result, job.error = None, failure
+
+
+def _look(connection: Connection[Any], jobs: Sequence[LookJob]) -> None:
+    if not jobs:
+        return
+    parameters = {
+        "numbers": list(range(len(jobs))),
+        "keys": [key_of(job.sender_id) for job in jobs],
+        "requests": [job.key for job in jobs],
+        "owners": [job.owner for job in jobs],
+    }
+    for number, row, start, end, left, base, last, answer, done, present in connection.execute(_LOOK, parameters):
+        job = jobs[number]
+        tail: RawTail | None = None
+        if row is not None and present:
+            after = max(job.after, start)
+            tail = start, end, after, []
+            if after < end and job.limit != 0:
+                tail = _tail(connection, job)
+        earlier = None if base is None else Earlier(base, last, answer, done)
+        job.result = tail, earlier, max(0.0, float(left)) if left is not None else 0.0
+
+
+def _tail(connection: Connection[Any], job: LookJob) -> RawTail | None:
+    with connection.transaction():
+        # the log and its blocks as they were at one moment
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        found = connection.execute(
+            "SELECT id, first_seq, end_seq FROM rasa_core_api_conversations WHERE key = %s AND present",
+            (key_of(job.sender_id),),
+        ).fetchone()
+        if found is None:
+            return None
+        row, start, end = found
+        after = max(job.after, start)
+        if after >= end:
+            return start, end, after, []
+        stop = end if job.limit is None else min(end, after + job.limit)
+        blocks = connection.execute(
+            "SELECT seq, events FROM rasa_core_api_blocks WHERE conversation = %(row)s AND seq < %(stop)s AND seq >="
+            " (SELECT max(seq) FROM rasa_core_api_blocks WHERE conversation = %(row)s AND seq <= %(after)s)"
+            " ORDER BY seq",
+            {"row": row, "stop": stop, "after": after},
+        ).fetchall()
+    return start, end, blocks[0][0], [text for _, text in blocks]
+
+
+def read_names(connection: Connection[Any], after: str | None, limit: int | None, prefix: str) -> list[str]:
+    row = 0
+    if after is not None:
+        found = connection.execute(
+            "SELECT id FROM rasa_core_api_conversations WHERE key = %s AND present", (key_of(after),)
+        ).fetchone()
+        if found is None:
+            raise unknown_cursor(after)
+        row = found[0]
+    return [
+        name
+        for (name,) in connection.execute(
+            "SELECT sender_id FROM rasa_core_api_conversations WHERE id > %s AND present AND starts_with(sender_id, %s)"
+            " ORDER BY id LIMIT %s",
+            (row, prefix, limit),
+        )
+    ]
+
+
+def read_idle(connection: Connection[Any], before: float, limit: int) -> list[str]:
+    return [
+        name
+        for (name,) in connection.execute(
+            "SELECT sender_id FROM rasa_core_api_conversations c WHERE present AND coalesce((SELECT at FROM"
+            " rasa_core_api_blocks WHERE conversation = c.id ORDER BY seq DESC LIMIT 1), 0) < %s LIMIT %s",
+            (before, limit),
+        )
+    ]
+
+
+def read_reminders(connection: Connection[Any], sender_id: str) -> list[Reminder]:
+    rows = connection.execute(
+        "SELECT sender_id, name, due, seq, channel FROM rasa_core_api_reminders WHERE key = %s ORDER BY due, seq",
+        (key_of(sender_id),),
+    )
+    return [Reminder(*row) for row in rows]
+
+
+def read_due(connection: Connection[Any], before: float, limit: int) -> list[Reminder]:
+    rows = connection.execute(
+        "SELECT sender_id, name, due, seq, channel FROM rasa_core_api_reminders WHERE due < %s"
+        " ORDER BY due, seq LIMIT %s",
+        (before, limit),
+    )
+    return [Reminder(*row) for row in rows]
+
+
+def read_feed(connection: Connection[Any], after: str | None, limit: int) -> list[tuple[str, str, int, str]]:
+    """Position, sender id, number of the first event and the events' text of each block."""
+    xid, position = position_of(after)
+    return connection.execute(
+        "SELECT b.xid::text || '-' || b.position, c.sender_id, b.seq, b.events FROM rasa_core_api_blocks b"
+        " JOIN rasa_core_api_conversations c ON c.id = b.conversation"
+        " WHERE (b.xid, b.position) > (%s::text::xid8, %s) AND b.xid < pg_snapshot_xmin(pg_current_snapshot())"
+        " ORDER BY b.xid, b.position LIMIT %s",
+        (xid, position, limit),
+    ).fetchall()
+
+
+def read_feed_end(connection: Connection[Any]) -> str:
+    found = connection.execute(
+        "SELECT xid::text || '-' || position FROM rasa_core_api_blocks"
+        " WHERE xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid DESC, position DESC LIMIT 1"
+    ).fetchone()
+    return "0-0" if found is None else str(found[0])
+
+
+def read_cursor(connection: Connection[Any], name: str) -> str | None:
+    found = connection.execute("SELECT position FROM rasa_core_api_cursors WHERE name = %s", (name,)).fetchone()
+    return None if found is None else str(found[0])
+
+
+def position_of(text: str | None) -> tuple[str, int]:
+    """The number of a transaction and of a block. Raises `InvalidParameter`."""
+    if text is None:
+        return "0", 0
+    xid, dash, position = text.partition("-")
+    if not (dash and text.isascii() and xid.isdigit() and position.isdigit() and len(text) < 39):
+        raise no_position()
+    if int(xid) >= 1 << 63 or int(position) >= 1 << 63:
+        raise no_position()
+    return xid, int(position)

@@ -1,0 +1,154 @@
+"""A connection to PostgreSQL that is made anew after it broke, and the tables that it finds there."""
+
+from __future__ import annotations
+
+import hashlib
+import select
+from typing import TYPE_CHECKING, Any
+
+from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+#: The version of the tables; a newer one is refused.
+FORMAT = 2
+#: Seconds to connect, and for one statement or one lock.
+TIME_LIMIT = 10
+#: Names our lock while tables are created: "RCav".
+_LOCK = 0x52436176
+
+# `key` is the SHA-256 of the sender id: an index has no room for ids of 10 kB. A conversation that is not `present` is
+# only claimed. The order of all appends is that of the transactions' numbers, then of `position`: a number that is
+# below those of all transactions under way is one of the past, so that nothing ever comes before what was read.
+_TABLES = """
+CREATE TABLE IF NOT EXISTS rasa_core_api_format (version INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS rasa_core_api_conversations (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key BYTEA NOT NULL UNIQUE,
+    sender_id TEXT COLLATE "C" NOT NULL,
+    first_seq BIGINT NOT NULL,
+    end_seq BIGINT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS rasa_core_api_blocks (
+    conversation BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    count INTEGER NOT NULL,
+    at DOUBLE PRECISION NOT NULL,
+    events TEXT NOT NULL,
+    PRIMARY KEY (conversation, seq)
+);
+ALTER TABLE rasa_core_api_conversations
+    ADD COLUMN IF NOT EXISTS present BOOLEAN NOT NULL DEFAULT TRUE,
+    ADD COLUMN IF NOT EXISTS claim_owner TEXT,
+    ADD COLUMN IF NOT EXISTS claim_until TIMESTAMPTZ;
+CREATE INDEX IF NOT EXISTS rasa_core_api_claims
+    ON rasa_core_api_conversations (claim_owner) WHERE claim_owner IS NOT NULL;
+ALTER TABLE rasa_core_api_blocks
+    ADD COLUMN IF NOT EXISTS xid XID8 NOT NULL DEFAULT pg_current_xact_id(),
+    ADD COLUMN IF NOT EXISTS position BIGINT NOT NULL GENERATED ALWAYS AS IDENTITY;
+CREATE INDEX IF NOT EXISTS rasa_core_api_feed ON rasa_core_api_blocks (xid, position);
+CREATE TABLE IF NOT EXISTS rasa_core_api_answers (
+    key BYTEA NOT NULL,
+    request TEXT COLLATE "C" NOT NULL,
+    base BIGINT NOT NULL,
+    end_seq BIGINT NOT NULL,
+    done BOOLEAN NOT NULL,
+    answer TEXT NOT NULL,
+    until TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (key, request)
+);
+CREATE INDEX IF NOT EXISTS rasa_core_api_answers_by_end ON rasa_core_api_answers (until);
+CREATE TABLE IF NOT EXISTS rasa_core_api_reminders (
+    key BYTEA NOT NULL,
+    name_key BYTEA NOT NULL,
+    sender_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    due DOUBLE PRECISION NOT NULL,
+    seq BIGINT NOT NULL,
+    channel TEXT,
+    PRIMARY KEY (key, name_key)
+);
+CREATE INDEX IF NOT EXISTS rasa_core_api_reminders_by_time ON rasa_core_api_reminders (due);
+CREATE TABLE IF NOT EXISTS rasa_core_api_cursors (name TEXT PRIMARY KEY, position TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rasa_core_api_roles (
+    name TEXT PRIMARY KEY, owner TEXT NOT NULL, until TIMESTAMPTZ NOT NULL
+);
+"""
+
+
+def key_of(sender_id: str) -> bytes:
+    return hashlib.sha256(sender_id.encode()).digest()
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """What a failure of the database means to a client; its text may hold data, its class does not."""
+    return StoreUnavailable(f"The conversation store cannot be used: {type(error).__name__}.")
+
+
+def _has_news(descriptor: int) -> bool:
+    """Whether there is something to read from a socket."""
+    watch = select.poll()
+    watch.register(descriptor, select.POLLIN)
+    return bool(watch.poll(0))
+
+
+class Session:
+    """A connection that is made anew after it broke. Lives in one thread."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Connection[Any] | None = None
+
+    def connection(self) -> Connection[Any]:
+        """The connection, made anew where it is closed. Raises `psycopg.Error`."""
+        import psycopg
+
+        found = self._connection
+        if found is not None and _has_news(found.fileno()):
+            self.drop()  # an idle server says nothing, unless it closes
+            found = None
+        if found is None or found.closed:
+            found = self._connection = psycopg.connect(
+                self._url,
+                autocommit=True,
+                connect_timeout=TIME_LIMIT,
+                options=f"-c statement_timeout={TIME_LIMIT}s -c lock_timeout={TIME_LIMIT}s"
+                f" -c idle_in_transaction_session_timeout={TIME_LIMIT}s -c client_encoding=UTF8",
+                application_name="rasa_core_api",
+            )
+            if found.execute("SHOW synchronous_commit").fetchall() == [("off",)]:
+                found.execute("SET synchronous_commit = on")  # an answered turn is on the disk
+        return found
+
+    def drop(self) -> None:
+        """Close the connection after an error that may have broken it."""
+        found, self._connection = self._connection, None
+        if found is not None:
+            found.close()
+
+    def prepare(self) -> None:
+        """Create the tables. Raises `InvalidConfiguration` where those of a newer version are there."""
+        import psycopg
+
+        try:
+            connection = self.connection()
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+                connection.execute("SET LOCAL statement_timeout = 0")  # older tables are rewritten
+                for statement in _TABLES.split(";"):
+                    if statement.strip():
+                        connection.execute(statement.encode())
+                found = connection.execute("SELECT version FROM rasa_core_api_format").fetchall()
+                if not found:
+                    connection.execute("INSERT INTO rasa_core_api_format VALUES (%s)", (FORMAT,))
+                elif found[0][0] < FORMAT:
+                    connection.execute("UPDATE rasa_core_api_format SET version = %s", (FORMAT,))
+                elif found[0][0] > FORMAT:
+                    raise InvalidConfiguration(
+                        f"tracker_store.url: the tables were made by a newer version of this program"
+                        f" (format {found[0][0]}, known: {FORMAT})"
+                    )
+        except psycopg.Error as error:
+            self.drop()
+            raise unavailable(error) from error
