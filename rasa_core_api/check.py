@@ -91,7 +91,7 @@ def _check_sources(options: argparse.Namespace, endpoints: Endpoints | None) -> 
     # a class of the project is only named here, never imported
     custom: list[str] = []
     try:
-        data = read_yaml_file(path, os.environ)
+        data = read_yaml_file(path, os.environ if release.has_forms else None, quoted=False)
         domain = Domain.from_json(data, release, _remembering(custom))
         text = DomainText(path, Path(path).read_text("utf-8-sig"))
     except (RasaCoreError, OSError) as error:

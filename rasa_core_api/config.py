@@ -54,11 +54,12 @@ _TAGGED: Mapping[str, tuple[type, ...]] = {
 _MERGE = object()
 
 
-def read_yaml_file(path: str | Path, environ: Mapping[str, str] | None = None) -> JSON:
+def read_yaml_file(path: str | Path, environ: Mapping[str, str] | None = None, quoted: bool = True) -> JSON:
     """The value of the one document in a UTF-8 file, None where it is empty.
 
     `${NAME}` in values is replaced from `environ`, which is given only for files that the operator names on
-    the command line; a replaced value is a text. Raises `InvalidConfiguration` with file, line and reason.
+    the command line; a replaced value is a text. Without `quoted` only in values that stand without quotes, as 0.12 to
+    0.14 did: what bots say may hold `${price}`. Raises `InvalidConfiguration` with file, line and reason.
     """
     path = Path(path)
     try:
@@ -72,21 +73,22 @@ def read_yaml_file(path: str | Path, environ: Mapping[str, str] | None = None) -
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise InvalidConfiguration(f"{path}, line {line}: this is not UTF-8", file=str(path), line=line) from None
-    return read_yaml_text(text, str(path), environ)
+    return read_yaml_text(text, str(path), environ, quoted)
 
 
-def read_yaml_text(text: str, source: str, environ: Mapping[str, str] | None = None) -> JSON:
+def read_yaml_text(text: str, source: str, environ: Mapping[str, str] | None = None, quoted: bool = True) -> JSON:
     """Like `read_yaml_file` for a text; `source` names it in errors."""
-    return _Reader(text, source, environ).document()
+    return _Reader(text, source, environ, quoted).document()
 
 
 class _Reader:
     """Builds the value of one document from the events of its parser."""
 
-    def __init__(self, text: str, source: str, environ: Mapping[str, str] | None) -> None:
+    def __init__(self, text: str, source: str, environ: Mapping[str, str] | None, quoted: bool) -> None:
         self._text = text
         self._source = source
         self._environ = environ
+        self._quoted = quoted
         self._anchors: dict[str, tuple[JSON, int]] = {}
         self._values = 0
 
@@ -212,7 +214,7 @@ class _Reader:
 
     def _scalar(self, event: Any) -> JSON:
         text: str = event.value
-        if self._environ is not None and "${" in text:
+        if self._environ is not None and "${" in text and (self._quoted or not event.style):
             return self._replaced(text, event)
         tag = event.tag
         if tag is None:

@@ -182,10 +182,15 @@ def policies_in(path: str, release: Release) -> list[PolicySettings]:
     return read_policies(read_yaml_file(path, os.environ), release, path)
 
 
+def read_domain_file(path: str, release: Release) -> JSON:
+    """The text of a domain; from 0.12 on `${NAME}` outside quotes is replaced from the environment."""
+    return read_yaml_file(path, os.environ if release.has_forms else None, quoted=False)
+
+
 def read_domain(path: str, release: Release, find_class: ClassFinder = refuse_classes) -> Domain:
     """The domain in a file that the operator named. Raises `InvalidDomain` with the file."""
     try:
-        return Domain.from_json(read_yaml_file(path, os.environ), release, find_class)
+        return Domain.from_json(read_domain_file(path, release), release, find_class)
     except InvalidConfiguration as error:
         text = str(error)
         raise InvalidConfiguration(text if text.startswith(path) else f"{path}: {text}") from error
@@ -232,7 +237,7 @@ def _check(options: argparse.Namespace, domain: Domain, files: StoryFiles, histo
     from rasa_core_api.training.findings import DomainText, check_domain
 
     text = DomainText(options.domain, Path(options.domain).read_text("utf-8-sig"))
-    found = check_domain(domain, read_yaml_file(options.domain, os.environ), text)
+    found = check_domain(domain, read_domain_file(options.domain, domain.release), text)
     found += check_stories(domain, files, options.domain)
     stopping = [item for item in found if item.severity == "error" and item.code not in _TRAINED_ANYWAY]
     if not stopping:

@@ -15,18 +15,21 @@ from rasa_core_api.events import UserUttered
 from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
 from rasa_core_api.interpreter import RegexInterpreter
 from rasa_core_api.releases import LATEST
-from rasa_core_api.training.console import add_logging_options, begin_logging
+from rasa_core_api.training.console import add_logging_options, add_trusted_option, begin_logging
 from rasa_core_api.training.drawing import draw
 from rasa_core_api.training.fetching import add_stories_options, stories_path
 from rasa_core_api.training.generator import Settings, generate
 from rasa_core_api.training.policy_file import read_policies
 from rasa_core_api.training.story_picture import Example, story_picture
 from rasa_core_api.training.story_reader import read_stories
+from rasa_core_api.trusted import class_finder
 
 #: A conversation is drawn with this many of its last events, as by the releases.
 EVENT_LIMIT = 100
 
 FORMATS = (".html", ".json", ".dot")
+#: What Rasa Core up to 0.11 drew; a page of that name is written instead.
+IMAGES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".gif", ".ps")
 
 
 def main(arguments: Sequence[str] | None = None, log_to: TextIO | None = None) -> int:
@@ -38,11 +41,15 @@ def main(arguments: Sequence[str] | None = None, log_to: TextIO | None = None) -
     parser.add_argument("-m", "--max_history", type=int, default=2, help="nodes before, for merging (2)")
     parser.add_argument("-nlu", "--nlu_data", help="NLU data: messages are shown by an example")
     parser.add_argument("-c", "--config", help="policy file; checked, the picture does not depend on it")
+    add_trusted_option(parser)
     add_logging_options(parser)
     options = parser.parse_args(arguments)
     if log_to is not None:
         begin_logging(options.loglevel, log_to)
     output = Path(options.output)
+    if output.suffix in IMAGES:
+        print(f"-o {output}: pictures are pages now; writing {output.with_suffix('.html')}", file=sys.stderr)
+        output = output.with_suffix(".html")
     if output.suffix not in FORMATS:
         parser.error(f"-o {output}: possible are names that end with {', '.join(FORMATS)}")
     try:
@@ -57,7 +64,7 @@ def main(arguments: Sequence[str] | None = None, log_to: TextIO | None = None) -
 def _visualize(options: argparse.Namespace, output: Path) -> None:
     if options.config:
         read_policies(read_yaml_file(options.config, os.environ), LATEST, options.config)
-    domain = Domain.from_json(read_yaml_file(options.domain, os.environ), LATEST)
+    domain = Domain.from_json(read_yaml_file(options.domain), LATEST, class_finder(options.trusted_modules))
     with stories_path(options) as path:
         files = read_stories([path], LATEST, RegexInterpreter(LATEST).parse_sync)
     settings = Settings(augmentation_factor=0, event_limit=EVENT_LIMIT)

@@ -129,6 +129,13 @@ def test_environment() -> None:
     assert read("a: ${HOST}") == {"a": "${HOST}"}
 
 
+def test_environment_outside_quotes() -> None:
+    """In a domain only plain values take variables: what a bot says may hold a price."""
+    text = 'a: ${HOST}\nb: "${price}"\nc: \'${price}\'\nd: |\n  ${price}\n'
+    found = read_yaml_text(text, "domain.yml", {"HOST": "nlu"}, quoted=False)
+    assert found == {"a": "nlu", "b": "${price}", "c": "${price}", "d": "${price}\n"}
+
+
 def test_environment_errors() -> None:
     """An unset variable is an error that shows no other variable's value."""
     with pytest.raises(InvalidConfiguration, match=r"line 2: the environment variable NOPE is not set") as caught:

@@ -196,6 +196,13 @@ def test_mistakes(bot: Path, more: list[str], message: str, capsys: pytest.Captu
     assert not (bot / "model").exists()
 
 
+def test_prices_in_texts(bot: Path) -> None:
+    """What a bot says may hold `${price}`: only values outside quotes take variables, as it was."""
+    (bot / "domain.yml").write_text(DOMAIN.replace("{text: bye}", '{text: "that is ${price}"}'))
+    assert main(command(bot, "-c", str(bot / "policies.yml"), "--augmentation", "0")) == 0
+    assert load_generation(bot / "model").domain.templates["utter_bye"][0]["text"] == "that is ${price}"
+
+
 def test_usage(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong usage ends with status 2."""
     for arguments in (["-s", "x"], ["--core", "m"], command(bot, "--url", "http://x/")):

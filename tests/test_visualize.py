@@ -83,8 +83,16 @@ def test_examples(bot: Path) -> None:
 def test_formats(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Formats that cannot be written are refused with those that can."""
     with pytest.raises(SystemExit) as caught:
-        drawn(bot, "graph.png")
+        drawn(bot, "graph.txt")
     assert caught.value.code == 2 and ".html, .json, .dot" in capsys.readouterr().err
+
+
+def test_old_output_names(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where 0.11 drew an image, a page of its name is written, and that is told."""
+    files = ["-s", str(bot / "stories.md"), "-d", str(bot / "domain.yml")]
+    assert main([*files, "-o", str(bot / "graph.png")]) == 0
+    assert "<svg" in (bot / "graph.html").read_text("utf-8") and not (bot / "graph.png").exists()
+    assert "pictures are pages now" in capsys.readouterr().err
 
 
 def test_large_graph() -> None:

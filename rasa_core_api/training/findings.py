@@ -73,7 +73,8 @@ def check_domain(domain: Domain, data: JSON, text: DomainText, nlg_server: bool 
         names = [next(iter(item)) if isinstance(item, Mapping) and item else item for item in items]
         for name in sorted({str(name) for name in names if names.count(name) > 1}):
             place = text.place(section, name)
-            found.append(Finding("error", "duplicate", place, f"{section}: {name!r} occurs twice", "remove one"))
+            severity = "warning" if section == "intents" else "error"  # the releases took the last one
+            found.append(Finding(severity, "duplicate", place, f"{section}: {name!r} occurs twice", "remove one"))
     for intent in domain.intents:
         action = domain.triggered_action(intent)
         if action is not None and action not in domain.action_index:
