@@ -142,7 +142,7 @@ class ModelDelivery:
 
     async def _serve_kept(self) -> None:
         assert self.pulls is not None
-        shop = self.installer.workshop
+        shop = await self.installer.opened()
         found = await self._worker(shop.recall)
         if found is None:
             return
@@ -171,7 +171,7 @@ class ModelDelivery:
     async def _ask(self, target: Target, fingerprint: str, unwanted: str | None) -> Delivery | Nothing:
         if self._http is None:
             self._http = self._new_http()
-        place = self.installer.workshop.place("download")
+        place = (await self.installer.opened()).place("download")
         return await fetch(self._http, target, fingerprint or None, place, self._clock, unwanted)
 
     async def _install(self, delivery: Delivery) -> None:

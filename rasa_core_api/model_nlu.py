@@ -59,7 +59,7 @@ class NluDelivery:
     async def start(self) -> None:
         """Understand with the kept model if there is one, and begin to pull."""
         try:
-            await self._serve_kept(self._open_shop())
+            await self._serve_kept(await self._worker(self._open_shop))
         except CancelledError:
             raise
         except RasaCoreError as error:

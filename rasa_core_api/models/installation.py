@@ -20,6 +20,7 @@ from attrs import define, evolve, field, frozen
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
+from rasa_core_api.concurrency import uninterrupted
 from rasa_core_api.exceptions import ModelBusy, UnsafeArchive, UnsupportedModel
 from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.models.archives import DEFAULT_LIMITS, Limits
@@ -67,6 +68,7 @@ class Installer:
     _new_fingerprint: Callable[[], str] = field(kw_only=True)
     _line: DeferredLock = field(factory=DeferredLock, init=False)
     _workshop: Workshop | None = field(default=None, init=False)
+    _closed: bool = field(default=False, init=False)
 
     @property
     def workshop(self) -> Workshop:
@@ -75,8 +77,22 @@ class Installer:
             self._workshop = self._open_workshop()
         return self._workshop
 
+    async def opened(self) -> Workshop:
+        """The workshop, opened in a thread: it clears up first, and what a killed process left may be large."""
+        if self._workshop is None and not self._closed:
+            await uninterrupted(self._open())
+        return self.workshop
+
+    async def _open(self) -> None:
+        shop: Workshop = await self._worker(self._open_workshop)
+        if self._workshop is not None or self._closed:  # somebody was faster
+            shop.close()
+        else:
+            self._workshop = shop
+
     def close(self) -> None:
         """Remove everything from disk but the kept model."""
+        self._closed = True
         if self._workshop is not None:
             self._workshop.close()
             self._workshop = None
@@ -147,7 +163,7 @@ class Installer:
             raise UnsafeArchive(f"the model's SHA-256 is {sha256}, the endpoint file asks for {checks.sha256}")
         await self._line.acquire()
         try:
-            room = self.workshop.place("unpacked")
+            room = (await self.opened()).place("unpacked")
             cache = None if self._nlu_cache is None else str(self._nlu_cache)
             try:
                 await self._rehearse(evolve(task, into=str(room), nlu_cache=cache))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from rasa_core_api.exceptions import ModelBusy, UnsafeArchive, UnsupportedModel
@@ -148,3 +148,28 @@ def test_signature_is_passed_on(installer: Installer, archive: Path, trials: Tri
     with pytest.raises(UnsafeArchive, match="wrong"):
         result(installer.load(archive, "v1", "x", checks=Checks(public_key="A" * 43 + "="), signature="AAAA"))
     assert trials.tried[0].signature == "AAAA"
+
+
+def test_stopped_while_opening(tmp_path: Path, trials: Trials, archive: Path) -> None:
+    """A workshop that a thread opens while the server stops is closed again: nothing is left of it."""
+    gate: Deferred[None] = Deferred()
+
+    async def slow(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        shop = function(*args, **options)
+        await gate
+        return shop
+
+    installer = Installer(
+        lambda: Workshop.open(tmp_path / "models"),
+        trials,
+        slow,
+        load_interpreter=load_interpreter,
+        new_fingerprint=lambda: "f",
+    )
+    opening = Deferred.fromCoroutine(installer.opened())
+    opening.addErrback(lambda failure: failure.trap(CancelledError))
+    opening.cancel()
+    installer.close()
+    assert os.listdir(tmp_path / "models") != []
+    gate.callback(None)
+    assert os.listdir(tmp_path / "models") == []
