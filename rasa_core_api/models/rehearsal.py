@@ -1,8 +1,8 @@
 """A model is tried before it serves: unpacked, checked and asked for some turns in a process of its own.
 
 Whatever a file of the model does to the program that reads it - a crash, endless work, too much memory - happens
-there. The process is `python -m rasa_core_api.models.rehearsal`; it reads one JSON object from its input and
-writes one to its output: `{"ok": true}`, or `{"error": "the reason", "kind": "UnsafeArchive"}`.
+there. The process reads one JSON object from its input and writes one to its output: `{"ok": true}`, or
+`{"error": "the reason", "kind": "UnsafeArchive"}`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ log = Logger()
 _MEMORY = 4 << 30  # bytes of address space
 _CPU = 600  # seconds; whoever waits gives up before that
 _LONGEST_ANSWER = 64 * 1024
+#: At low priority from the beginning: on a busy machine the imports alone would be felt by whoever talks.
+PROGRAM = "import os; hasattr(os, 'nice') and os.nice(10); from rasa_core_api.models.rehearsal import main; main()"
 _INTENTS = 20
 _ACTIONS = 5
 #: How the process calls refusals and failures of this machine; everything else is the model's fault.
@@ -168,7 +170,7 @@ async def rehearse_apart(task: Rehearsal, reactor: Any, time_limit: float = 300.
     done: Deferred[bytes] = Deferred(lambda _: kill())
     path = os.pathsep.join(place for place in sys.path if place)
     environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "rasa_core_api.models.rehearsal"]
+    command = [sys.executable, "-c", PROGRAM]
     try:
         process = reactor.spawnProcess(_Process(task, done), command[0], command, env=environment)
     except OSError as error:
@@ -206,7 +208,6 @@ def _limit_resources() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU, _CPU))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(10)
 
 
 def _answer(data: JSON) -> JSON:
@@ -240,7 +241,3 @@ def main() -> None:
     _end_with_parent()
     answer = _answer(json.loads(sys.stdin.buffer.read()))
     sys.stdout.write(json.dumps(answer))
-
-
-if __name__ == "__main__":
-    main()

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from rasa_core_api.exceptions import RasaCoreError, UnsafeArchive, UnsupportedModel
 from rasa_core_api.models.loader import load_generation
-from rasa_core_api.models.rehearsal import Rehearsal, rehearse, rehearse_apart, smoke
+from rasa_core_api.models.rehearsal import PROGRAM, Rehearsal, rehearse, rehearse_apart, smoke
 from tests.models.archive_corpus import CORPUS
 from tests.models.samples import packed, write_model
 
@@ -93,7 +93,7 @@ def test_program(tmp_path: Path) -> None:
         tried = task(tmp_path / str(number), data)
         ask = {"archive": tried.archive, "into": tried.into, "trusted_modules": [], "limits": {}}
         done = subprocess.run(
-            [sys.executable, "-m", "rasa_core_api.models.rehearsal"],
+            [sys.executable, "-c", PROGRAM],
             input=json.dumps(ask).encode(),
             capture_output=True,
             check=True,
