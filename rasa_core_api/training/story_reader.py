@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from random import Random
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from attrs import define, field
 
@@ -17,14 +17,18 @@ from rasa_core_api.exceptions import InvalidEvent, InvalidTrainingData, RasaCore
 from rasa_core_api.jsontext import decode
 from rasa_core_api.releases import Release
 from rasa_core_api.training.structures import (
+    MAX_FORKS,
     BlockBuilder,
     Checkpoint,
     Notice,
     Place,
     StepIds,
     StoryFiles,
+    TooManyForks,
     story_paths,
 )
+
+T = TypeVar("T")
 
 #: Story files beyond this many bytes are refused.
 MAX_FILE_SIZE = 64 * 1024 * 1024
@@ -157,7 +161,7 @@ class StoryReader:
 
     def _checkpoint(self, block: BlockBuilder, text: str) -> None:
         name, conditions = self._named(text, 'a checkpoint such as > name or > name{"slot": "value"}')
-        if not block.add_checkpoint(Checkpoint(name, conditions)):
+        if not self._forked(lambda: block.add_checkpoint(Checkpoint(name, conditions))):
             self._notice(f"the conditions of the ending checkpoint {name!r} are ignored; put them where a story starts")
 
     def _event(self, block: BlockBuilder, text: str) -> None:
@@ -190,7 +194,16 @@ class StoryReader:
 
     def _message(self, block: BlockBuilder, text: str) -> None:
         alternatives = [self._one_message(part.strip()) for part in text.split(" OR ")]
-        block.add_messages(alternatives, self._place)
+        self._forked(lambda: block.add_messages(alternatives, self._place))
+
+    def _forked(self, add: Callable[[], T]) -> T:
+        try:
+            return add()
+        except TooManyForks:
+            self._fail(
+                f"this line forks the story into more than {MAX_FORKS} ways; each further '>' in a row doubles them, "
+                "and OR multiplies them by its alternatives: write fewer"
+            )
 
     def _one_message(self, text: str) -> UserUttered:
         if self._e2e:

@@ -96,9 +96,17 @@ class StepIds:
         return f"{GENERATED_OR}{self._forks:05x}"
 
 
+#: Ways that one story block may fork into at a time.
+MAX_FORKS = 4096
+
+
+class TooManyForks(Exception):
+    """A line would fork its block into more than `MAX_FORKS` ways."""
+
+
 @define(eq=False)
 class BlockBuilder:
-    """Collects the lines of one story block and makes steps of them."""
+    """Collects the lines of one story block and makes steps of them. Raises `TooManyForks`."""
 
     name: str
     place: Place
@@ -112,6 +120,7 @@ class BlockBuilder:
         if not self._current:
             self._starts.append(checkpoint)
             return True
+        self._check_forks(len(self._current) + sum(bool(step.ends) for step in self._current))
         end = Checkpoint(checkpoint.name)
         forks = []
         for step in self._current:
@@ -136,6 +145,7 @@ class BlockBuilder:
             self.add_event(messages[0], place)
             return
         self._ensure()
+        self._check_forks(len(self._current) * len(messages))
         meeting = self._ids.fork()
         forks = []
         for step in self._current:
@@ -146,6 +156,11 @@ class BlockBuilder:
                 fork.ends = [Checkpoint(meeting)]
                 forks.append(fork)
         self._current = forks
+
+    @staticmethod
+    def _check_forks(count: int) -> None:
+        if count > MAX_FORKS:
+            raise TooManyForks
 
     def finish(self) -> list[StoryStep]:
         """The steps of the block, oldest first."""

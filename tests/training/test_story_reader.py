@@ -186,3 +186,10 @@ def test_marks_round_trip(parts: list[tuple[str, str]]) -> None:
         text += before + value
         entities.append({"entity": "e", "value": value, "start": start, "end": start + len(value)})
     assert read_marked(marked_text(text, entities)) == (text, entities)
+
+
+@pytest.mark.parametrize("line", ["> a\n" * 40, "* " + " OR ".join(["a"] * 5000) + "\n"])
+def test_forks_without_end(line: str) -> None:
+    """A block that forks without bounds is refused at the line that goes too far."""
+    with pytest.raises(InvalidTrainingData, match=r"stories\.md:\d+: this line forks the story into more than 4096"):
+        read("## s\n* a\n- u1\n" + line)
