@@ -11,8 +11,11 @@ VERSION = re.search(
 ).group(1)  # type: ignore[union-attr]
 
 TEST = [
+    "SQLAlchemy>=2.0",
+    "confluent-kafka>=2.5",
     "hypothesis>=6.100",
     "mongomock>=4.3",
+    "pika>=1.3",
     "psycopg[binary]>=3.2",
     "pymongo>=4.9",
     "pytest>=8",

@@ -137,6 +137,8 @@ class Agent:
     slices: Slices = field(default=Factory(lambda self: Slices(self.clock), takes_self=True))
     #: Called with the sender id after each append and replacement that this agent stored; they must not block.
     after_commit: list[Callable[[str], None]] = field(factory=list)
+    #: Members of `/status` that others answer for.
+    status_of: dict[str, Callable[[], JSON]] = field(factory=dict)
     _model: Model | None = field(default=None, init=False)
     _router: Callable[[str], Model | None] | None = field(default=None, init=False)
     _observer: Observer | None = field(default=None, init=False)
@@ -283,6 +285,8 @@ class Agent:
         }
         if self.installer is not None:
             status["model"] = self.installer.status()
+        for name, tell in self.status_of.items():
+            status[name] = tell()
         return status
 
     # --- talking -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from rasa_core_api.agent import Agent
+from rasa_core_api.brokers.factory import create_broker
 from rasa_core_api.channels.channel import InputChannel
 from rasa_core_api.channels.registry import open_channels
 from rasa_core_api.concurrency import Slices
@@ -34,6 +35,7 @@ from rasa_core_api.models.archives import is_archive, unpack
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.loader import load_generation
 from rasa_core_api.nlu.loader import make_interpreter
+from rasa_core_api.outbox import Outbox
 from rasa_core_api.releases import LATEST, release_of
 from rasa_core_api.server import Root, Server
 from rasa_core_api.server_settings import ServerSettings
@@ -53,6 +55,9 @@ OWNER = "RASA_CORE_API_OWNER"
 #: Seconds that turns in flight get to end when the server stops.
 GRACE = 20.0
 
+#: Seconds that the event broker gets to take the last events; what it does not take goes out after the next start.
+FLUSH = 5.0
+
 #: The version that action servers of 0.13 and later are told where the wire speaks an older one.
 _NEWEST = f"{LATEST}.5"
 
@@ -70,6 +75,7 @@ class Service:
     delivery: ModelDelivery
     worker: Worker | None = None
     predecessor: str | None = None  # the owner of claims that nobody will end
+    outbox: Outbox | None = None
     root: Root = field(init=False)
     _line: Line | None = field(default=None, init=False)
     _allowed: Deferred[None] = field(factory=Deferred, init=False)
@@ -103,6 +109,8 @@ class Service:
         """Open the store and whatever else needs the running reactor. Raises `InvalidConfiguration`."""
         try:
             await self.agent.store.open()
+            if self.outbox is not None:
+                await self.outbox.start()
         except InvalidConfiguration as error:
             raise InvalidConfiguration(f"{self.settings.endpoints}: {error}", **error.details) from error
         if self.predecessor is not None:
@@ -150,6 +158,8 @@ class Service:
             log.warn("{count} turns were not over after {grace:g} s", count=self.agent.busy, grace=GRACE)
         if self.agent.interpreter is not None:
             await self.agent.interpreter.stop()
+        if self.outbox is not None:
+            await self.outbox.stop(FLUSH)
         await self.agent.store.close()
         await self.http.close()
 
@@ -166,7 +176,6 @@ def build_service(
     Raises `InvalidConfiguration` and `UnsupportedModel`, naming file, key path and reason.
     """
     endpoints = Endpoints() if settings.endpoints is None else read_endpoints(settings.endpoints, environ)
-    _refuse_unbuilt(endpoints)
     trusted = list(settings.trusted_modules)
     if settings.connector is not None and "." in settings.connector:
         trusted.append(settings.connector.rpartition(".")[0])
@@ -204,6 +213,7 @@ def build_service(
         version=wire if release_of(wire).sends_version else _NEWEST,
         slices=slices,
     )
+    outbox = _outbox(agent, reactor, environ.get(OWNER) or new_id(), trusted, slices)
     if endpoints.model is None:
         generation = load_core(settings.core, find_class)
         if endpoints.nlg is None:
@@ -251,13 +261,26 @@ def build_service(
     )
     if endpoints.calls():
         http.prepare()
-    return Service(settings, reactor, agent, server, channels, http, delivery, worker, environ.get(PREDECESSOR))
+    return Service(
+        settings, reactor, agent, server, channels, http, delivery, worker, environ.get(PREDECESSOR), outbox
+    )
 
 
-def _refuse_unbuilt(endpoints: Endpoints) -> None:
-    source = endpoints.source
-    if endpoints.event_broker is not None:
-        raise InvalidConfiguration(f"{source}: event_broker: event brokers are not built yet", file=source)
+def _outbox(
+    agent: Agent, reactor: Any, owner: str, trusted: list[str], slices: Slices
+) -> Outbox | None:
+    """What publishes the events, where the endpoint file names a broker."""
+    settings, source = agent.endpoints.event_broker, agent.endpoints.source
+    if settings is None:
+        return None
+    try:
+        broker = create_broker(settings, reactor=reactor, trusted_modules=trusted)
+    except InvalidConfiguration as error:
+        raise InvalidConfiguration(f"{source}: {error}", **error.details) from None
+    outbox = Outbox(agent.store, broker, reactor, slices, owner)
+    agent.after_commit.append(outbox.wake)
+    agent.status_of["event_broker"] = outbox.status
+    return outbox
 
 
 def _check_template(name: str | None, generation: Generation) -> None:

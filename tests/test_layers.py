@@ -21,7 +21,7 @@ LEVELS: dict[str, int] = {
     "policies": 2, "legacy": 2, "models": 2, "tracker_store": 2, "broker": 2, "brokers": 2, "channels": 2,
     "training": 2, "settings": 2, "logs": 2, "trusted": 2,
     # 3 one turn
-    "processor": 3, "turns": 3, "claims": 3, "live_trackers": 3, "reminders": 3,
+    "processor": 3, "turns": 3, "claims": 3, "live_trackers": 3, "reminders": 3, "outbox": 3, "event_streams": 3,
     # 4 the agent
     "agent": 4, "model_poller": 4, "model_delivery": 4, "model_rollout": 4, "model_nlu": 4, "model_learning": 4,
     # 5 entry points
