@@ -48,6 +48,7 @@ from rasa_core_api.nlg.callback import CallbackGenerator
 from rasa_core_api.nlg.templates import TemplateGenerator
 from rasa_core_api.processor import Model, Observer, Predicted, Processor
 from rasa_core_api.reminders import Reminders
+from rasa_core_api.retention import Retention
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Reminder
 from rasa_core_api.trackers import EventVerbosity, Tracker, TrackerView
@@ -129,6 +130,7 @@ class Agent:
     line_limit: int | None = None  # waiting in one conversation
     turn_limit: int | None = None  # under way or waiting in all
     installer: Installer | None = None
+    retention: Retention | None = None
     owner: str = ""  # of claims; no other process that runs has it
     keep_answers: float = KEEP_ANSWERS  # seconds, for requests that come again
     #: Makes the output channel of a name, for reminders of other processes and earlier runs.
@@ -283,6 +285,8 @@ class Agent:
             "is_ready": self.is_ready,
             "tracker_store": {"type": self.store.name, **self.store.status()},
         }
+        if self.retention is not None:
+            status["retention"] = self.retention.status()
         if self.installer is not None:
             status["model"] = self.installer.status()
         for name, tell in self.status_of.items():
@@ -415,9 +419,9 @@ class Agent:
                 events.append(event)
         return events, ignored
 
-    async def sender_ids(self) -> list[str]:
-        """All conversations of the store."""
-        return await self.store.sender_ids()
+    async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
+        """Conversations of the store, in the order of their creation. Raises `InvalidParameter`."""
+        return await self.store.sender_ids(after, limit, prefix)
 
     async def story(self, sender_id: str, until: float | None = None) -> str:
         """The conversation as an end-to-end story."""

@@ -1,4 +1,5 @@
-"""`python -m rasa_core_api.conversations`: list, export, import, delete and migrate stored conversations."""
+"""`python -m rasa_core_api.conversations`: list, export, import, delete, anonymise and migrate stored
+conversations."""
 
 from __future__ import annotations
 
@@ -7,8 +8,11 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from attrs import define
@@ -16,12 +20,16 @@ from twisted.internet.defer import Deferred
 
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
+from rasa_core_api.domain import Domain
 from rasa_core_api.endpoints import read_endpoints
 from rasa_core_api.events import Event
 from rasa_core_api.events.reading import EventReader
-from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError, StoreConflict
+from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, RasaCoreError, StoreConflict
 from rasa_core_api.jsontext import decode
+from rasa_core_api.masking import mask
+from rasa_core_api.slots import refuse_classes
 from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.exporting import exported
 from rasa_core_api.tracker_store.factory import WHERE, create_store
 from rasa_core_api.tracker_store.settings import Settings
 
@@ -86,7 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     importing = command("import", "store conversations from lines of JSON, as export wrote them")
     importing.add_argument("-i", "--input", default="-", help="file to read (default: standard input)")
     deleting = command("delete", "delete conversations and all that is kept of them")
-    deleting.add_argument("sender_id", nargs="+")
+    masking = command("anonymise", "take texts and values out of conversations, such that predictions stay the same")
+    masking.add_argument("-d", "--core", required=True, metavar="MODEL",
+                         help="the dialogue model, whose domain tells which values are features")  # fmt: skip
+    for one in (deleting, masking):
+        one.add_argument("sender_id", nargs="*", help="conversations; without any, --older-than or --prefix chooses")
+        one.add_argument("--older-than", type=float, metavar="DAYS", help="those whose last event is older")
+        one.add_argument("--prefix", default="", help="only ids that begin so")
+        one.add_argument("--dry-run", action="store_true", help="print which ones, and leave them as they are")
     migrating = command("migrate", "copy all conversations of another store into this one")
     migrating.add_argument("--from", dest="source", required=True, help="endpoint file whose tracker_store is read")
     migrating.add_argument(
@@ -163,14 +178,8 @@ async def run(
                 async for sender_id in _all_ids(store, options.prefix):
                     print(sender_id if sender_id.isprintable() and sender_id else json.dumps(sender_id), file=stdout)
                 return 0
-            if options.command == "delete":
-                report = _Report(stderr, "deleted")
-                for sender_id in options.sender_id:
-                    if await store.delete(sender_id):
-                        report.one_done()
-                    else:
-                        report.one_failed(f"there is no conversation {sender_id!r}")
-                return report.finish()
+            if options.command in ("delete", "anonymise"):
+                return await _change(store, options, Slices(reactor), stdout, stderr)
             if options.command == "export":
                 output = stdout
                 if options.output != "-":
@@ -213,6 +222,51 @@ async def _all_ids(store: TrackerStore, prefix: str) -> AsyncIterator[str]:
         after = page[-1]
 
 
+async def _change(
+    store: TrackerStore, options: argparse.Namespace, slices: Slices, stdout: TextIO, stderr: TextIO
+) -> int:
+    """Delete or anonymise the conversations that were named or chosen."""
+    work: Callable[[str], Awaitable[bool]] = store.delete
+    if options.command == "anonymise":
+        from rasa_core_api.service import load_core
+
+        domain = load_core(Path(options.core), refuse_classes).domain
+        work = partial(_mask, store, domain, slices)
+    report = _Report(stderr, "deleted" if options.command == "delete" else "anonymised")
+    for sender_id in await _chosen(store, options):
+        if options.dry_run:
+            print(sender_id if sender_id.isprintable() and sender_id else json.dumps(sender_id), file=stdout)
+            continue
+        try:
+            found = await work(sender_id)
+        except ConversationHeld as error:
+            report.one_failed(f"{sender_id!r}: {error}")
+            continue
+        if found:
+            report.one_done()
+        else:
+            report.one_failed(f"there is no conversation {sender_id!r}")
+    return 0 if options.dry_run else report.finish()
+
+
+async def _mask(store: TrackerStore, domain: Domain, slices: Slices, sender_id: str) -> bool:
+    return await mask(store, sender_id, domain, "", slices.breathe)
+
+
+async def _chosen(store: TrackerStore, options: argparse.Namespace) -> list[str]:
+    """The conversations that a command is for. Raises `InvalidConfiguration` where nothing chooses them."""
+    if options.sender_id:
+        return list(options.sender_id)
+    if options.older_than is not None:
+        if not options.older_than > 0:
+            raise InvalidConfiguration("--older-than: a number of days above 0 is expected")
+        found = await store.idle(time.time() - options.older_than * 86_400, 1 << 31)
+        return [sender_id for sender_id in found if sender_id.startswith(options.prefix)]
+    if options.prefix:
+        return [sender_id async for sender_id in _all_ids(store, options.prefix)]
+    raise InvalidConfiguration("name conversations, or choose them with --older-than or --prefix")
+
+
 async def _export(store: TrackerStore, options: argparse.Namespace, output: TextIO, report: _Report) -> int:
     async def chosen() -> AsyncIterator[str]:
         if not options.sender_id:
@@ -223,24 +277,17 @@ async def _export(store: TrackerStore, options: argparse.Namespace, output: Text
                 yield sender_id
 
     async for sender_id in chosen():
-        tail = await store.read(sender_id, 0, _EVENTS)
-        if tail is None:
-            if options.sender_id:
-                report.one_failed(f"there is no conversation {sender_id!r}")
-            continue
-        start, seq = tail.start, tail.start
-        while True:
-            events = ",".join(event.as_json() for event in tail.events)
-            output.write(f'{{"sender_id":{json.dumps(sender_id)},"seq":{seq},"events":[{events}]}}\n')
-            seq += len(tail.events)
-            if seq >= tail.end:
-                break
-            page = await store.read(sender_id, seq, _EVENTS)
-            if page is None or page.start != start or not page.events:
-                report.one_failed(f"the conversation {sender_id!r} changed meanwhile: its export is cut")
-                break
-            tail = page
-        report.one_done()
+        lines = 0
+        try:
+            async for line in exported(store, sender_id):
+                output.write(line)
+                lines += 1
+        except StoreConflict as error:
+            report.one_failed(error)
+        if lines:
+            report.one_done()
+        elif options.sender_id:
+            report.one_failed(f"there is no conversation {sender_id!r}")
     output.flush()
     return report.finish()
 

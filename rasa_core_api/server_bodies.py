@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from urllib.parse import urlencode
 
 from attrs import frozen
 
@@ -10,7 +11,7 @@ from rasa_core_api.constants import JSON
 from rasa_core_api.events.reading import checked_parse_data
 from rasa_core_api.exceptions import InvalidParameter, UnsupportedMessage
 from rasa_core_api.http.errors import InvalidHeader
-from rasa_core_api.http.reading import flag, wrong_body
+from rasa_core_api.http.reading import count, flag, wrong_body
 from rasa_core_api.trackers import EventVerbosity
 
 
@@ -36,6 +37,34 @@ def tracker_verbosity_of(query: Mapping[str, str]) -> EventVerbosity:
     elif flag(query, "ignore_restarts"):
         default = EventVerbosity.ALL
     return verbosity_of(query, default)
+
+
+@frozen
+class Page:
+    """Which conversations a list has: `limit` of them (None: all) beyond `after` whose ids begin with `prefix`."""
+
+    limit: int | None
+    after: str | None
+    prefix: str
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Page:
+        """Raises `InvalidParameter`."""
+        limit = count(query, "limit", 0) if "limit" in query else None
+        return cls(limit, query.get("after"), query.get("prefix", ""))
+
+    @property
+    def more(self) -> int | None:
+        """One more than are shown, to know whether there are any."""
+        return None if self.limit is None else self.limit + 1
+
+    def shown(self, found: list[str]) -> list[str]:
+        return found if self.limit is None else found[: self.limit]
+
+    def link(self, last: str) -> bytes:
+        """The header that names the page behind `last`."""
+        query = {"limit": self.limit, "after": last, **({"prefix": self.prefix} if self.prefix else {})}
+        return f'</conversations?{urlencode(query)}>; rel="next"'.encode("ascii")
 
 
 # --- headers -------------------------------------------------------------------------------------------

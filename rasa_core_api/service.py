@@ -37,11 +37,13 @@ from rasa_core_api.models.loader import load_generation
 from rasa_core_api.nlu.loader import make_interpreter
 from rasa_core_api.outbox import Outbox
 from rasa_core_api.releases import LATEST, release_of
+from rasa_core_api.retention import Retention
 from rasa_core_api.server import Root, Server
 from rasa_core_api.server_settings import ServerSettings
 from rasa_core_api.settings import RunSettings
 from rasa_core_api.slots import ClassFinder
-from rasa_core_api.tracker_store.factory import create_store
+from rasa_core_api.tracker_store.factory import WHERE, create_store
+from rasa_core_api.tracker_store.settings import split_retention
 from rasa_core_api.training.learning_apart import learn_apart
 from rasa_core_api.training.project_checks import check_at_start, check_credentials
 from rasa_core_api.trusted import class_finder
@@ -76,6 +78,7 @@ class Service:
     worker: Worker | None = None
     predecessor: str | None = None  # the owner of claims that nobody will end
     outbox: Outbox | None = None
+    retention: Retention | None = None
     root: Root = field(init=False)
     _line: Line | None = field(default=None, init=False)
     _allowed: Deferred[None] = field(factory=Deferred, init=False)
@@ -116,6 +119,8 @@ class Service:
         if self.predecessor is not None:
             await self.agent.store.release(self.predecessor)
         self.agent.start()
+        if self.retention is not None:
+            self.retention.start()
         self.delivery.start()
 
     async def may_listen(self) -> None:
@@ -150,6 +155,8 @@ class Service:
         """Let the turns in flight end, then close the store and all connections."""
         self._stopping = True
         self.agent.stop()
+        if self.retention is not None:
+            self.retention.stop()
         await self.delivery.stop()
         deadline = self.reactor.seconds() + GRACE
         while self.agent.busy and self.reactor.seconds() < deadline:
@@ -191,6 +198,7 @@ def build_service(
         store = create_store(
             endpoints.tracker_store, reactor=reactor, event_reader=reader, trusted_modules=trusted, slices=slices
         )
+        _, days = split_retention(endpoints.tracker_store, WHERE)
     except InvalidConfiguration as error:
         raise InvalidConfiguration(f"{endpoints.source}: {error}", **error.details) from None
     if worker is not None:
@@ -259,11 +267,13 @@ def build_service(
         ),
         [(channel.url_prefix(), channel.blueprint(agent.handle_message)) for channel in channels],
     )
+    retention = None
+    if days is not None:
+        retention = agent.retention = Retention(agent.turns, reactor, time.time, days)
     if endpoints.calls():
         http.prepare()
-    return Service(
-        settings, reactor, agent, server, channels, http, delivery, worker, environ.get(PREDECESSOR), outbox
-    )
+    predecessor = environ.get(PREDECESSOR)
+    return Service(settings, reactor, agent, server, channels, http, delivery, worker, predecessor, outbox, retention)
 
 
 def _outbox(

@@ -24,6 +24,7 @@ from rasa_core_api.exceptions import ConversationHeld, KeyReused, StoreConflict
 from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.jsontext import decode, encode
 from rasa_core_api.live_trackers import LiveTrackers, replay
+from rasa_core_api.masking import mask
 from rasa_core_api.messages import BotMessage, RequestKey
 from rasa_core_api.nlg import Response, ResponseGenerator
 from rasa_core_api.policies.ensemble import Ensemble
@@ -395,6 +396,44 @@ class Turns:
             self.trackers.keep(tracker)
             self.told(sender_id)
             return tracker.view(verbosity)
+
+    async def delete(self, sender_id: str, before: float | None = None) -> bool:
+        """Remove a conversation and all that is kept of it once its turns are over; whether there was one.
+
+        With `before` (seconds since the epoch) only where its last event is from before that time and nobody is at
+        work in it.
+        """
+        if before is not None and self.lines.busy(sender_id):
+            return False
+        async with self.lines.of(sender_id):
+            await self.slices.breathe()
+            if before is not None and not await self._idle(sender_id, before):
+                return False
+            self.trackers.drop(sender_id)
+            return await self.store.delete(sender_id)
+
+    async def _idle(self, sender_id: str, before: float) -> bool:
+        opening = await self.store.look(sender_id, 0, 0, None, self.claims.owner)
+        if opening.tail is None or opening.held:
+            return False
+        last = await self.store.read(sender_id, opening.tail.end - 1)
+        return last is not None and (not last.events or last.events[-1].timestamp < before)
+
+    async def anonymise(self, sender_id: str, domain: Domain) -> bool:
+        """Take texts and values out of a conversation; whether there was one."""
+        async with self.lines.of(sender_id):
+            await self.slices.breathe()
+            waited = _Patience(self.clock, sender_id)
+            while True:
+                self.trackers.drop(sender_id)
+                try:
+                    found = await mask(self.store, sender_id, domain, self.claims.owner, self.slices.breathe)
+                except ConversationHeld as error:
+                    await waited.wait(error.seconds)
+                    continue
+                if found:
+                    self.told(sender_id)
+                return found
 
     # --- without a turn ------------------------------------------------------------------------------
 

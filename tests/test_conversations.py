@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,3 +161,33 @@ def test_memory_cannot_be_reached(tmp_path: Path) -> None:
     file.write_text("tracker_store: {type: memory}\n")
     with pytest.raises(InvalidConfiguration, match=r"memory\.yml: tracker_store\.type"):
         command("list", "--endpoints", file)
+
+
+def test_choosing_by_age_and_prefix(tmp_path: Path) -> None:
+    """Conversations are chosen by the age of their last event and by prefix; a dry run changes nothing."""
+    file = endpoints(tmp_path, "a")
+    with stored(tmp_path, "a") as store:
+        for name, when in (("old-1", 10.0), ("old-2", 20.0), ("new", time.time())):
+            wait(store.append(name, 0, slots(1, time=when)))
+    code, said, _ = command("delete", "--endpoints", file, "--older-than", "1", "--dry-run")
+    assert (code, said) == (0, "old-1\nold-2\n")
+    assert command("delete", "--endpoints", file, "--older-than", "1", "--prefix", "old-2")[0] == 0
+    with stored(tmp_path, "a") as store:
+        assert wait(store.sender_ids()) == ["old-1", "new"]
+    with pytest.raises(InvalidConfiguration, match="name conversations"):
+        command("delete", "--endpoints", file)
+    with pytest.raises(InvalidConfiguration, match="--older-than"):
+        command("delete", "--endpoints", file, "--older-than", "0")
+
+
+def test_anonymise(tmp_path: Path, conformance: Path) -> None:
+    """Nothing of what a person said is left in the file."""
+    file = endpoints(tmp_path, "a")
+    with stored(tmp_path, "a") as store:
+        wait(store.append("u", 0, turn("my Reykjavik secret")))
+    model = conformance / "models" / "rasa-core-0.11.12" / "cafe-memo"
+    assert command("anonymise", "--endpoints", file, "-d", model, "u")[0] == 0
+    assert command("anonymise", "--endpoints", file, "-d", model, "nobody")[0] == 1
+    with stored(tmp_path, "a") as store:
+        assert len(wait(store.read("u")).events) == len(turn())  # type: ignore[union-attr]
+    assert b"Reykjavik" not in (tmp_path / "a.db").read_bytes()

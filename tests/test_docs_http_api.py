@@ -43,7 +43,8 @@ class Exchange:
         """Method and path, with `<id>` for the conversation's id."""
         method, target, *_ = request_of(self.command)
         path = target.partition("?")[0]
-        return method, re.sub(r"^/conversations/[^/]+/", "/conversations/<sender_id>/", path)
+        path = re.sub(r"^/conversations/[^/]+", "/conversations/<sender_id>", path)
+        return method, re.sub(r"/reminders/[^/]+$", "/reminders/<name>", path)
 
 
 def exchanges() -> list[Exchange]:

@@ -152,7 +152,6 @@ def test_head(bot: Bot, path: str, method: str, protected: bool, status: int) ->
         "/jobs",
         "/intentEvaluation",
         "/conversations/u/trigger_intent",
-        "/conversations/u",
         "/static/x",
         "/webhooks/rest/webhook",
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -733,3 +734,97 @@ def test_published_examples(wire: Wire) -> None:
     appended = wire.post("/conversations/default/tracker/events", [cuisine, listen]).json()
     assert appended["events"] is None
     assert wire.get("/conversations").json() == ["default"]
+
+
+# --- care of data ----------------------------------------------------------------------------------------
+
+
+def test_delete(bot: Bot, wire: Wire) -> None:
+    """A deleted conversation is gone, its key too; deleting it again is 404."""
+    wire.ask("POST", "/conversations/u/respond", {"query": "/greet"}, {"Idempotency-Key": "k"})
+    answer = wire.ask("DELETE", "/conversations/u")
+    assert (answer.status, answer.body) == (204, b"")
+    assert wire.get("/conversations").json() == []
+    refused(wire.ask("DELETE", "/conversations/u"), 404, "NotFound")
+    wire.ask("POST", "/conversations/u/respond", {"query": "/greet"}, {"Idempotency-Key": "k"})
+    assert bot.kinds().count("user") == 1
+
+
+def test_delete_waits_for_the_turn(bot: Bot, wire: Wire, actions: Actions) -> None:
+    """A conversation is deleted when the turn that is under way is over."""
+    actions.gate = Deferred()
+    talking = wire.begin("POST", "/conversations/u/respond", {"query": "/inform"})
+    deleting = wire.begin("DELETE", "/conversations/u")
+    actions.gate.callback(actions.answer)
+    talking.rounds()
+    assert talking.response().status == 200
+    assert deleting.response().status == 204
+    assert bot.kinds() == []
+
+
+def test_pages(wire: Wire) -> None:
+    """The list comes in pages on request; `Link` names the next one while there is one."""
+    names = ["a1", "b 1ü", "a2", "a3"]
+    for name in names:
+        wire.post(f"/conversations/{quote(name, safe='')}/respond", {"query": "/greet"})
+    assert wire.get("/conversations").json() == names
+    page = wire.get("/conversations?limit=2")
+    assert page.json() == names[:2]
+    path, rel = page.headers["link"].split("; ")
+    assert rel == 'rel="next"'
+    rest = wire.get(path[1:-1])
+    assert rest.json() == names[2:] and "link" not in rest.headers
+    page = wire.get("/conversations?prefix=a&limit=2")
+    assert page.json() == ["a1", "a2"]
+    assert wire.get(page.headers["link"].split("; ")[0][1:-1]).json() == ["a3"]
+    for wrong in ("limit=0", "limit=x", "after=nobody"):
+        refused(wire.get(f"/conversations?{wrong}"))
+
+
+def test_export(bot: Bot, wire: Wire) -> None:
+    """A conversation is exported as lines of JSON, which have all events."""
+    events = [{"event": "slot", "name": "city", "value": number, "timestamp": 1.0} for number in range(2500)]
+    wire.put("/conversations/u/tracker/events", events)
+    answer = wire.get("/conversations/u/export")
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [(line["sender_id"], line["seq"], len(line["events"])) for line in lines] == [
+        ("u", 0, 1000), ("u", 1000, 1000), ("u", 2000, 500),
+    ]  # fmt: skip
+    assert [event for line in lines for event in line["events"]] == bot.log()
+    refused(wire.get("/conversations/nobody/export"), 404, "NotFound")
+    assert wire.ask("HEAD", "/conversations/u/export").body == b""
+
+
+def test_anonymise(bot: Bot, wire: Wire) -> None:
+    """Texts and values are gone from the log and from the answers that are kept; the bot goes on as before."""
+    ask = {"query": '/greet{"city": "Reykjavik"}'}
+    wire.ask("POST", "/conversations/u/respond", ask, {"Idempotency-Key": "k"})
+    assert wire.ask("POST", "/conversations/u/anonymise").status == 204
+    assert "Reykjavik" not in json.dumps(bot.log())
+    assert bot.kinds()[:4] == ["action action_listen", "user", "slot city", "action utter_hi"]
+    again = wire.ask("POST", "/conversations/u/respond", {"query": "/greet"}, {"Idempotency-Key": "k"})
+    assert again.json() == [{"recipient_id": "u", "text": "hello ..."}]
+    refused(wire.ask("POST", "/conversations/nobody/anonymise"), 404, "NotFound")
+
+
+def test_reminders(bot: Bot, wire: Wire, actions: Actions) -> None:
+    """The reminders of a conversation are listed and removed, and survive that it is made anonymous."""
+    reminder = {"event": "reminder", "action": "utter_bye", "date_time": "1970-01-13T00:00:00", "name": "r/1"}
+    actions.answer = (200, {"events": [reminder]})
+    wire.post("/conversations/u/respond", {"query": "/inform"})
+    assert wire.get("/conversations/u/reminders").json() == [{"name": "r/1", "due": 1_036_800.0}]
+    wire.ask("POST", "/conversations/u/anonymise")
+    (kept,) = bot.wait(bot.agent.store.reminders("u"))
+    assert bot.log()[kept.seq - 5]["event"] == "reminder"
+    refused(wire.ask("DELETE", "/conversations/u/reminders/other"), 404, "NotFound")
+    refused(wire.ask("DELETE", "/conversations/u/reminders?name=other"), 404, "NotFound")
+    assert wire.ask("DELETE", "/conversations/u/reminders?name=r/1").status == 204
+    assert wire.get("/conversations/u/reminders").json() == []
+    actions.answer = (200, {"events": [reminder, {**reminder, "name": "second"}]})
+    wire.post("/conversations/u/respond", {"query": "/inform"})
+    assert wire.ask("DELETE", "/conversations/u/reminders/second").status == 204
+    assert [found["name"] for found in wire.get("/conversations/u/reminders").json()] == ["r/1"]
+    assert wire.ask("DELETE", "/conversations/u/reminders").status == 204
+    assert wire.get("/conversations/u/reminders").json() == []
+    assert wire.get("/conversations/nobody/reminders").json() == []

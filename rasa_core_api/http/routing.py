@@ -41,6 +41,7 @@ class Route:
     endpoint: str
     path: str
     rights: Any = None
+    variables: tuple[str, ...] = ()
 
 
 #: Checks a request before its handler runs; raises what the client is to be told.
@@ -60,8 +61,8 @@ class _Node:
 class App(Klein):
     """A Klein application whose resource answers as the API does.
 
-    Its rules know static segments and one `<sender_id>`; failures become the error envelope, so that
-    `handle_errors` is not needed and has no effect.
+    Its rules know static segments, one `<sender_id>` and behind it one `<name>`; failures become the error envelope, so
+    that `handle_errors` is not needed and has no effect.
     """
 
     def resource(self) -> Routes:  # type: ignore[override]
@@ -105,15 +106,18 @@ class Routes(Resource):
     def _add(self, rule: Rule) -> None:
         assert rule.methods is not None, f"the route {rule.rule} names no methods"
         node = self._root
+        variables: list[str] = []
         for segment in rule.rule[1:].split("/"):
-            if segment == "<sender_id>":
+            if segment in ("<sender_id>", "<name>"):
+                variables.append(segment[1:-1])
                 if node.wildcard is None:
                     node.wildcard = _Node()
                 node = node.wildcard
             else:
-                assert "<" not in segment, f"the route {rule.rule} has a variable that is not <sender_id>"
+                assert "<" not in segment, f"the route {rule.rule} has a variable that is not <sender_id> or <name>"
                 node = node.children.setdefault(segment.encode("ascii"), _Node())
-        route = Route(rule.endpoint, rule.rule, getattr(self._app.endpoints[rule.endpoint], "rights", None))
+        rights = getattr(self._app.endpoints[rule.endpoint], "rights", None)
+        route = Route(rule.endpoint, rule.rule, rights, tuple(variables))
         for method in rule.methods:
             node.methods[method.encode("ascii")] = route
         node.allow = ", ".join(sorted({"OPTIONS", *(name.decode() for name in node.methods)})).encode("ascii")
@@ -139,28 +143,28 @@ class Routes(Resource):
         return NOT_DONE_YET
 
     def _begin(self, request: Request) -> Any:
-        node, segment = self._find(request)
+        node, segments = self._find(request)
         method = request.method
         route = node.methods.get(method)
         if route is None:
             if method == b"OPTIONS":
                 return self._options(request, node)
             raise MethodNotAllowed(method.decode("latin-1")[:40], node.allow)
-        if segment is None:
+        if not segments:
             if self._guard is not None:
                 self._guard(request, route, None)
             return self._app.execute_endpoint(route.endpoint, request)
-        sender_id = sender_id_of(segment)
+        found = {name: sender_id_of(segment) for name, segment in zip(route.variables, segments, strict=True)}
         if self._guard is not None:
-            self._guard(request, route, sender_id)
-        return self._app.execute_endpoint(route.endpoint, request, sender_id=sender_id)
+            self._guard(request, route, found["sender_id"])
+        return self._app.execute_endpoint(route.endpoint, request, **found)
 
-    def _find(self, request: Request) -> tuple[_Node, bytes | None]:
-        """The node of the request's path, and the sender id's segment. Raises `NotFound`."""
+    def _find(self, request: Request) -> tuple[_Node, list[bytes]]:
+        """The node of the request's path, and the segments of its variables. Raises `NotFound`."""
         if request.path[:1] != b"/":  # the target of CONNECT, or none at all
             raise NotFound(NOTHING_HERE)
         node: _Node | None = self._root
-        sender: bytes | None = None
+        found: list[bytes] = []
         segments = request.path.split(b"/")[1 + len(request.prepath or ()) :]
         for segment in segments:
             assert node is not None
@@ -175,13 +179,13 @@ class Routes(Resource):
                 if child is None or not segment:
                     node = None
                     break
-                sender = segment
+                found.append(segment)
             node = child
         if node is None or not node.methods:
             if node is not None and b"" in node.children:
                 raise _Redirect(request)
             raise NotFound(NOTHING_HERE)
-        return node, sender
+        return node, found
 
     def _options(self, request: Request, node: _Node) -> bytes:
         headers = request.responseHeaders

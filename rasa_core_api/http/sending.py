@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import define, frozen
@@ -195,6 +195,24 @@ class Replies:
         else:
             await self._send(request, parts)
         return None
+
+    async def lines(self, request: Request, first: str, rest: AsyncIterator[str]) -> None:
+        """Answer with lines of JSON as they come, at the pace of the client."""
+        request.responseHeaders.setRawHeaders(b"Content-Type", [b"application/x-ndjson"])
+        if request.method == b"HEAD":
+            request.write(b"")
+            return
+        flow = _Flow(self.clock, request)
+        request.registerProducer(flow, True)
+        try:
+            request.write(first.encode("ascii"))
+            async for line in rest:
+                await flow.ready()
+                request.write(line.encode("ascii"))
+                await self.slices.breathe()
+        finally:
+            if not flow.stopped:
+                request.unregisterProducer()
 
     async def _send(self, request: Request, parts: list[str]) -> None:
         flow = _Flow(self.clock, request)

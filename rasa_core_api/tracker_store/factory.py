@@ -13,7 +13,7 @@ from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.memory import MemoryStore
-from rasa_core_api.tracker_store.settings import Settings
+from rasa_core_api.tracker_store.settings import Settings, split_retention
 from rasa_core_api.tracker_store.texts import StoredEvents
 
 WHERE = "tracker_store"
@@ -32,6 +32,7 @@ def create_store(
     Nothing is opened: that is for `TrackerStore.open`. Raises `InvalidConfiguration`, naming the key, for a type
     that is unknown or not built, and for options that the type does not have.
     """
+    settings, _ = split_retention(settings, WHERE)
     options = Settings(settings or {}, WHERE)
     kind = options.text("type", None)
     older = options.text("store_type", None)

@@ -146,6 +146,9 @@ class MemoryStore(TrackerStore):
             self._bytes += growth
             self._use(sender_id, found)
             self._forget_all(sender_id)
+        if note.forgets:
+            for key in list(found.answers):
+                self._drop_answer(found, key)
         self._order.add(sender_id, found.start, len(events))
         self._leave(sender_id, found, note, found.start + note.base)
         return found.start, found.end

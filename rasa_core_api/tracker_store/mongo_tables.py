@@ -162,8 +162,11 @@ class MongoTables:
         if bounds is None:
             self._list(sender_id, key)
         old = {"key": key, "seq": {"$lt": end}}
-        for found in self.blocks.find({**old, "note": {"$exists": True}}, {"note": 1}).sort("_id", 1):
-            self._keep(key, found["note"])
+        if note.forgets:
+            self.answers.delete_many({"key": key})
+        else:
+            for found in self.blocks.find({**old, "note": {"$exists": True}}, {"note": 1}).sort("_id", 1):
+                self._keep(key, found["note"])
         self.blocks.delete_many(old)
         if not count:
             self._leave_alone(key, end, note, end + note.base)

@@ -341,6 +341,10 @@ class Writer:
                     connection.execute(
                         "DELETE FROM rasa_core_api_reminders WHERE key = %s", (keys[job.sender_id],)
                     )
+                    if job.note.forgets:
+                        connection.execute(
+                            "DELETE FROM rasa_core_api_answers WHERE key = %s", (keys[job.sender_id],)
+                        )
                     place.start = begin
                     job.result = (begin, begin + job.count)
                 place.end = begin + job.count

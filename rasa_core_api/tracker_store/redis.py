@@ -163,7 +163,7 @@ class RedisStore(TrackerStore):
 
     async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
         check_sender_id(sender_id)
-        answer = await self._run(REPLACE, sender_id, 0, self._lifetime, *_note(note, events))
+        answer = await self._run(REPLACE, sender_id, int(note.forgets), self._lifetime, *_note(note, events))
         self._check_held(sender_id, answer)
         return int(answer[1]), int(answer[2])
 

@@ -134,7 +134,8 @@ return {1, stop + count}
 """
 )
 
-#: -> {1, start, end} or {-2, milliseconds of another owner's claim}; the base counts from the new log's first event
+#: The end is 1 where answers are forgotten; the base counts from the new log's first event
+#: -> {1, start, end} or {-2, milliseconds of another owner's claim}
 REPLACE = Script(
     _WRITE
     + """
@@ -143,6 +144,7 @@ if start then
   redis.call('DEL', key('log', sender))
   redis.call('HSET', key('head', sender), 'start', text(stop))
   forget_all(sender)
+  if ARGV[2] == '1' then redis.call('DEL', key('answers', sender)) end
 else
   create()
   stop = 0

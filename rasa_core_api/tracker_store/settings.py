@@ -62,3 +62,15 @@ class Settings:
             if key not in self._asked:
                 known = ", ".join(sorted(self._asked - {"store_type"}))
                 raise self.wrong(str(key), f"'{kind}' has no such option; it has {known}")
+
+
+def split_retention(members: Mapping[str, JSON] | None, where: str) -> tuple[Mapping[str, JSON] | None, float | None]:
+    """The entry without `retention_days`, and its value: days after which conversations go, None where they stay.
+
+    Raises `InvalidConfiguration`.
+    """
+    if not members or "retention_days" not in members:
+        return members, None
+    days = Settings(members, where).number("retention_days", 0.0, 0.0)
+    rest = {key: value for key, value in members.items() if key != "retention_days"}
+    return rest, days or None

@@ -122,7 +122,7 @@ def _prepare(connection: Connection, path: Path, where: str) -> None:
     if mode != "wal":
         raise InvalidConfiguration(f"{where}: {path} lies where SQLite cannot keep a write-ahead log ({mode})")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA secure_delete=FAST")
+    connection.execute("PRAGMA secure_delete=ON")  # what is deleted is not left in the file
     connection.execute("PRAGMA wal_autocheckpoint=2000")
     connection.execute("PRAGMA journal_size_limit=67108864")
     if version < len(SCHEMA):

@@ -110,11 +110,14 @@ class TurnTables:
     def clear_reminders(self, sender_id: str) -> None:
         self._connection.execute("DELETE FROM reminders WHERE sender_id = ?", (sender_id,))
 
+    def clear_answers(self, sender_id: str) -> None:
+        self._connection.execute("DELETE FROM answers WHERE sender_id = ?", (sender_id,))
+
     def clear(self, sender_id: str) -> None:
         """Remove all that is kept of a conversation."""
         self.end_claim(sender_id)
         self.clear_reminders(sender_id)
-        self._connection.execute("DELETE FROM answers WHERE sender_id = ?", (sender_id,))
+        self.clear_answers(sender_id)
 
     def sweep(self, written: int) -> None:
         """Now and then remove answers that ran out."""

@@ -60,7 +60,8 @@ class TurnNote:
 
     `owner` is whoever writes. With a `key` the `answer` is kept for `keep` seconds, for the request with this key that
     comes again; `base` is the number of the turn's first event. Unless `done`, more parts of this turn follow and its
-    claim stays. `reminders` replace those of the same names; `fired` is the reminder that the turn came from.
+    claim stays. `reminders` replace those of the same names; `fired` is the reminder that the turn came from. With
+    `forgets` the answers that were kept before go; only `replace` knows it.
     """
 
     owner: str = ""
@@ -71,6 +72,7 @@ class TurnNote:
     done: bool = True
     reminders: Sequence[Reminder] = ()
     fired: Reminder | None = None
+    forgets: bool = False
 
 
 #: A note of those who have nothing to leave.

@@ -44,6 +44,11 @@ def run_to_end(
     )
 
 
+def _as_in_a_terminal() -> None:
+    """A shell's background jobs ignore the interrupt, and so would everything that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Program:
     """A running server; what it writes to standard error is kept in `lines`."""
 
@@ -59,6 +64,7 @@ class Program:
             env=environment(options.pop("environ", None)),
             stdin=stdin,
             stderr=subprocess.PIPE,
+            preexec_fn=_as_in_a_terminal,
             **{"stdout": subprocess.DEVNULL, **options},
         )
         self.port = 0

@@ -1,0 +1,95 @@
+"""Takes what a person said out of a log, such that every prediction stays the same.
+
+Policies see intents, entity names, slot features, action names and confidences. All of these stay, and so do times and
+the number of events. Texts become placeholders; so do the values of entities and slots, unless a value is itself a
+feature of the domain: a category it knows, a truth, the number of a float slot. These are kept, and `requested_slot`,
+which names a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from attrs import evolve
+
+from rasa_core_api.constants import JSON
+from rasa_core_api.domain import Domain
+from rasa_core_api.events import AgentUttered, BotUttered, Event, SlotSet, UserUttered
+
+PLACEHOLDER = "..."
+#: The slot that a form asks for; its value is a name of the domain.
+_REQUESTED = "requested_slot"
+#: Members of an entity that are no data of a person.
+_ENTITY_KEPT = ("entity", "confidence", "confidence_entity", "extractor", "processors", "role", "group")
+#: Members of parse data that are no data of a person.
+_PARSE_KEPT = ("intent", "intent_ranking", "project", "model")
+#: What a value may be replaced by, tried in this order until one has the features of the value.
+_CANDIDATES: tuple[JSON, ...] = (PLACEHOLDER, [PLACEHOLDER], 0, False, {}, [], "")
+
+
+def anonymised(events: Iterable[Event], domain: Domain) -> list[Event]:
+    """The same log without texts and values; as many events, in the same order, at the same times."""
+    return [_anonymised(event, domain) for event in events]
+
+
+def _anonymised(event: Event, domain: Domain) -> Event:
+    if isinstance(event, UserUttered):
+        return evolve(event, text=_text(event.text), parse_data=_parse_data(event.parse_data, domain))
+    if isinstance(event, SlotSet):
+        return evolve(event, value=slot_value(domain, event.key, event.value))
+    if isinstance(event, (BotUttered, AgentUttered)):
+        return evolve(event, text=_text(event.text), data=_data(event.data))
+    return event
+
+
+def slot_value(domain: Domain, name: str, value: JSON) -> JSON:
+    """A value with the same features; the value itself where no other one has them."""
+    if value is None or name == _REQUESTED:
+        return value
+    alike = [candidate for candidate in _CANDIDATES if _json_type(candidate) is _json_type(value)]
+    slot = domain.slot_by_name.get(name)
+    if slot is None or not slot.width:
+        return alike[0]
+    wanted = slot.features(value)
+    for candidate in (*alike, *_CANDIDATES):
+        if slot.features(candidate) == wanted:
+            return candidate
+    return value
+
+
+def _json_type(value: JSON) -> type:
+    return int if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value)
+
+
+def _text(text: str | None) -> str | None:
+    return PLACEHOLDER if text else text
+
+
+def _data(data: JSON) -> JSON:
+    """Which members there were stays, what was in them does not."""
+    if isinstance(data, Mapping):
+        return {name: None if value is None else PLACEHOLDER for name, value in data.items()}
+    return None if data is None else PLACEHOLDER
+
+
+def _parse_data(data: JSON, domain: Domain) -> JSON:
+    if not isinstance(data, Mapping):
+        return data
+    kept: dict[str, JSON] = {name: data[name] for name in _PARSE_KEPT if name in data}
+    if "text" in data:
+        kept["text"] = _text(data["text"]) if isinstance(data["text"], str) else None
+    entities = data.get("entities")
+    if isinstance(entities, list):
+        kept["entities"] = [_entity(entity, domain) for entity in entities]
+    return kept
+
+
+def _entity(entity: JSON, domain: Domain) -> JSON:
+    if not isinstance(entity, Mapping):
+        return PLACEHOLDER
+    kept: dict[str, JSON] = {name: entity[name] for name in _ENTITY_KEPT if name in entity}
+    if "value" in entity:
+        # an entity fills the slot of its name: both get the same value
+        kept["value"] = slot_value(domain, str(entity.get("entity")), entity["value"])
+    kept.update({name: 0 for name in ("start", "end") if name in entity})
+    return kept

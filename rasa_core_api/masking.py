@@ -1,0 +1,45 @@
+"""Puts an anonymous log in the place of a conversation's log, in its store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from attrs import evolve
+
+from rasa_core_api.anonymising import anonymised
+from rasa_core_api.domain import Domain
+from rasa_core_api.events import Event
+from rasa_core_api.exceptions import NotBuilt
+from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.turns import Reminder, TurnNote
+
+#: Events that are looked at before the reactor gets its turn.
+_AT_ONCE = 128
+
+
+async def mask(
+    store: TrackerStore, sender_id: str, domain: Domain, owner: str, breathe: Callable[[], Awaitable[None]]
+) -> bool:
+    """Anonymise one conversation; whether there was one. Raises `ConversationHeld`.
+
+    The answers that are kept for requests that may come again go, reminders stay.
+    """
+    tail = await store.read(sender_id)
+    if tail is None:
+        return False
+    events: list[Event] = []
+    for begin in range(0, len(tail.events), _AT_ONCE):
+        events += anonymised(tail.events[begin : begin + _AT_ONCE], domain)
+        await breathe()
+    reminders = await _reminders(store, sender_id, tail.end - tail.start)
+    await store.replace(sender_id, events, TurnNote(owner=owner, reminders=reminders, forgets=True))
+    return True
+
+
+async def _reminders(store: TrackerStore, sender_id: str, shift: int) -> list[Reminder]:
+    """The reminders, asked for by the events of a log that begins where the old one ends."""
+    try:
+        found = await store.reminders(sender_id)
+    except NotBuilt:
+        return []
+    return [evolve(reminder, seq=reminder.seq + shift) for reminder in found]
