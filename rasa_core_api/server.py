@@ -28,7 +28,7 @@ from rasa_core_api.exceptions import (
 )
 from rasa_core_api.http.auth import Access
 from rasa_core_api.http.cors import Origins
-from rasa_core_api.http.errors import NotFound, status_of
+from rasa_core_api.http.errors import status_of
 from rasa_core_api.http.idempotency import request_key
 from rasa_core_api.http.mounts import Channels
 from rasa_core_api.http.multipart import save_upload
@@ -36,7 +36,6 @@ from rasa_core_api.http.reading import Bodies, count, flag, hide_query, number, 
 from rasa_core_api.http.routing import App, Route, Routes, rights
 from rasa_core_api.http.sending import (
     Replies,
-    list_texts,
     message_dict,
     message_dicts,
     send_json,
@@ -50,7 +49,6 @@ from rasa_core_api.server_bodies import (
     ContinueRequest,
     ExecuteRequest,
     MessageRequest,
-    Page,
     addition,
     all_events,
     message_text,
@@ -61,9 +59,9 @@ from rasa_core_api.server_bodies import (
     verbosity_of,
     wants_yaml,
 )
+from rasa_core_api.server_care import CareRoutes, app
 from rasa_core_api.server_root import Root as Root
 from rasa_core_api.server_settings import ALWAYS, OPEN, READY, WITH_DOMAIN, Needs, Rights, ServerSettings
-from rasa_core_api.tracker_store.exporting import exported
 from rasa_core_api.trackers import EventVerbosity
 
 log = Logger()
@@ -71,13 +69,13 @@ log = Logger()
 _NO_DOMAIN = "Could not retrieve tracker. Most likely because there is no domain set on the agent."
 
 
-class Server:
+class Server(CareRoutes):
     """Serves an agent and its channels.
 
     `channels` are pairs of URL prefix and Klein application or resource, mounted below `/webhooks/`.
     """
 
-    app = App()
+    app = app
     #: What is open to those who watch the process, also where there is no API.
     probes = App()
 
@@ -265,70 +263,6 @@ class Server:
         )
 
     # --- conversations -------------------------------------------------------------------------------
-
-    @app.route("/conversations", methods=["GET"])
-    @rights(ALWAYS)
-    async def conversations(self, request: Request) -> bytes | None:
-        """The ids of all conversations, or of one page; `Link` names the next one."""
-        page = Page.of(query_of(request))
-        found = await self._agent.sender_ids(page.after, page.more, page.prefix)
-        shown = page.shown(found)
-        if len(shown) < len(found):
-            request.responseHeaders.setRawHeaders(b"Link", [page.link(shown[-1])])
-        return await self._replies.texts(request, list_texts(shown))
-
-    @app.route("/conversations/<sender_id>", methods=["DELETE"])
-    @rights(ALWAYS)
-    async def delete_conversation(self, request: Request, sender_id: str) -> bytes:
-        """Remove a conversation and all that is kept of it."""
-        if not await uninterrupted(self._agent.turns.delete(sender_id)):
-            raise NotFound(f"There is no conversation {sender_id!r}.")
-        return send_nothing(request)
-
-    @app.route("/conversations/<sender_id>/anonymise", methods=["POST"])
-    @rights(READY)
-    async def anonymise(self, request: Request, sender_id: str) -> bytes:
-        """Take texts and values out of a conversation."""
-        domain = self._agent.model_of(sender_id).domain
-        if not await uninterrupted(self._agent.turns.anonymise(sender_id, domain)):
-            raise NotFound(f"There is no conversation {sender_id!r}.")
-        return send_nothing(request)
-
-    @app.route("/conversations/<sender_id>/export", methods=["GET"])
-    @rights(ALWAYS)
-    async def export(self, request: Request, sender_id: str) -> bytes | None:
-        """A conversation as lines of JSON, as `conversations import` reads them."""
-        lines = exported(self._agent.store, sender_id)
-        async for first in lines:
-            await self._replies.lines(request, first, lines)
-            return None
-        raise NotFound(f"There is no conversation {sender_id!r}.")
-
-    @app.route("/conversations/<sender_id>/reminders", methods=["GET"])
-    @rights(ALWAYS)
-    async def reminders(self, request: Request, sender_id: str) -> bytes:
-        """The reminders that wait for their time."""
-        found = await self._agent.store.reminders(sender_id)
-        return send_json(request, [{"name": reminder.name, "due": reminder.due} for reminder in found])
-
-    @app.route("/conversations/<sender_id>/reminders", methods=["DELETE"])
-    @rights(ALWAYS)
-    async def delete_reminders(self, request: Request, sender_id: str) -> bytes:
-        """Remove the reminder that the query names, or all."""
-        return await self._forget(request, sender_id, query_of(request).get("name"))
-
-    @app.route("/conversations/<sender_id>/reminders/<name>", methods=["DELETE"])
-    @rights(ALWAYS)
-    async def delete_reminder(self, request: Request, sender_id: str, name: str) -> bytes:
-        """Remove a reminder."""
-        return await self._forget(request, sender_id, name)
-
-    async def _forget(self, request: Request, sender_id: str, name: str | None) -> bytes:
-        found = await self._agent.store.reminders(sender_id)
-        gone = [await self._agent.store.forget(one) for one in found if name is None or one.name == name]
-        if name is not None and not any(gone):
-            raise NotFound(f"There is no reminder {name!r}.")
-        return send_nothing(request)
 
     @app.route("/conversations/<sender_id>/tracker", methods=["GET"])
     @rights(WITH_DOMAIN)
