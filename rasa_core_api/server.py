@@ -15,6 +15,7 @@ from rasa_core_api.agent import Agent, NextAction
 from rasa_core_api.concurrency import uninterrupted
 from rasa_core_api.constants import JSON
 from rasa_core_api.domain import Domain
+from rasa_core_api.event_streams import EventStreams
 from rasa_core_api.exceptions import (
     ActionFailed,
     EvaluationFailed,
@@ -35,6 +36,7 @@ from rasa_core_api.http.multipart import save_upload
 from rasa_core_api.http.reading import Bodies, count, flag, hide_query, number, query_of
 from rasa_core_api.http.routing import App, Route, Routes, rights
 from rasa_core_api.http.sending import (
+    Flow,
     Replies,
     message_dict,
     message_dicts,
@@ -43,6 +45,7 @@ from rasa_core_api.http.sending import (
     send_text,
 )
 from rasa_core_api.http.site import ApiSite
+from rasa_core_api.http.streams import Stream, number_after, resume_after, send_stream
 from rasa_core_api.messages import BotMessage, RequestKey
 from rasa_core_api.releases import release_of
 from rasa_core_api.server_bodies import (
@@ -94,6 +97,8 @@ class Server(CareRoutes):
         self._release = release_of(self._version)
         self._yaml: tuple[Domain, str] | None = None
         self._channels = list(channels)
+        self._streams = EventStreams(agent.store, agent.clock)
+        agent.after_commit.append(self._streams.stored)
         if settings.channel_auth and self._access.open:
             raise InvalidConfiguration("channel_auth: there is neither an auth_token nor a jwt_secret to ask for")
 
@@ -370,6 +375,27 @@ class Server(CareRoutes):
         except RasaCoreError as error:
             raise _server_failure(error, MessageFailed) from error
         return await self._replies.tracker(request, view)
+
+    @app.route("/conversations/<sender_id>/events", methods=["GET"])
+    @rights(ALWAYS)
+    async def conversation_events(self, request: Request, sender_id: str) -> None:
+        """What is said in a conversation, as it is said."""
+        after = number_after(resume_after(request, query_of(request)))
+        await self._send_stream(request, self._streams.conversation(sender_id, after))
+
+    @app.route("/events", methods=["GET"])
+    @rights(ALWAYS)
+    async def events_of_all(self, request: Request) -> None:
+        """What is said in all conversations, as it is said."""
+        given = resume_after(request, query_of(request))
+        await self._send_stream(request, await self._streams.all(None if given is None else given[0]))
+
+    async def _send_stream(self, request: Request, stream: Stream) -> None:
+        await send_stream(request, stream, self._agent.slices, Flow(self._agent.clock, request))
+
+    def close(self) -> None:
+        """End the streams of events: nobody else waits for the server's end."""
+        self._streams.close()
 
     # --- the remote-execution protocol of 0.8 to 0.10 ------------------------------------------------
 

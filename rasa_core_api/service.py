@@ -154,6 +154,7 @@ class Service:
     async def stop(self) -> None:
         """Let the turns in flight end, then close the store and all connections."""
         self._stopping = True
+        self.server.close()
         self.agent.stop()
         if self.retention is not None:
             self.retention.stop()

@@ -110,7 +110,13 @@ class Session:
         }[name]
         method, target, body, headers, _ = request_of(exchange.command)
         site = Server(self.bot.agent, ServerSettings(**settings)).site()
-        return Wire(site, self.bot.clock).ask(method, target, body, headers)
+        connection = Wire(site, self.bot.clock).begin(method, target, body, headers)
+        if b"text/event-stream" not in connection.transport.value():
+            return connection.response(method)
+        head, text = connection.streamed()
+        connection.hang_up()
+        shown = dict(line.split(": ", 1) for line in head[1:])
+        return Response(int(head[0].split()[1]), {name.lower(): shown[name] for name in shown}, text.encode())
 
 
 def generation(bot: Bot, number: int) -> Generation:

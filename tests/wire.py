@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -44,6 +44,9 @@ class Transport(StringTransport):
         super().write(data)
         if self.capacity is not None and self.producer is not None and len(self.value()) > self.capacity:
             self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -97,6 +100,16 @@ class Connection:
         body = raw.read()
         self.transport.write(received.read())
         return Response(raw.status, headers, body)
+
+
+    def streamed(self) -> tuple[list[str], str]:
+        """The lines of the head of a response that goes on, and what its chunks hold so far."""
+        head, _, rest = self.transport.value().partition(b"\r\n\r\n")
+        body = b""
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+        return head.decode("ascii").split("\r\n"), body.decode("utf-8")
 
 
 class Wire:

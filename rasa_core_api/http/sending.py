@@ -118,7 +118,7 @@ def list_texts(values: Sequence[JSON]) -> Iterator[str]:
 
 @implementer(IPushProducer)
 @define(eq=False)
-class _Flow:
+class Flow:
     """Waits while the client is slower than the server; `abort` ends a client that takes nothing."""
 
     _clock: IReactorTime
@@ -215,7 +215,7 @@ class Replies:
                 request.unregisterProducer()
 
     async def _send(self, request: Request, parts: list[str]) -> None:
-        flow = _Flow(self.clock, request)
+        flow = Flow(self.clock, request)
         request.registerProducer(flow, True)
         try:
             chunk: list[str] = []

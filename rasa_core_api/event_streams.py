@@ -1,0 +1,193 @@
+"""Streams of events: one conversation's or all of them, followed from a number on for as long as somebody listens."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from rasa_core_api.exceptions import TooManyRequests
+from rasa_core_api.jsontext import encode
+from rasa_core_api.tracker_store import TrackerStore
+
+#: Streams that are followed at once in one process.
+MAX_STREAMS = 200
+#: Events, and appends, that are read at once.
+PAGE = 100
+#: Seconds between two looks for what other processes stored.
+POLL = 1.0
+
+
+@frozen
+class Item:
+    """One event of a stream: JSON in ASCII, and the id after which a reader may come back, if it is one."""
+
+    id: str | None
+    data: str
+
+
+class Source(Protocol):
+    """Where a stream's events come from."""
+
+    async def read(self) -> list[Item]:
+        """What comes next; empty where there is nothing yet."""
+
+
+@define(eq=False)
+class Stream:
+    """What one reader follows. Closed at the end, whatever happens."""
+
+    _streams: EventStreams
+    _source: Source
+    sender_id: str | None  # None: all conversations
+    _news: bool = field(default=True, init=False)
+    _waiter: Deferred[None] | None = field(default=None, init=False)
+    closed: bool = field(default=False, init=False)
+
+    def wake(self) -> None:
+        """There may be something to read."""
+        self._news = True
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    async def next(self, seconds: float) -> list[Item]:
+        """What comes next; empty where nothing came for so many seconds, or at the end."""
+        clock, store = self._streams.clock, self._streams.store
+        until = clock.seconds() + seconds
+        while not self.closed:
+            self._news = False
+            items = await self._source.read()
+            left = until - clock.seconds()
+            if items or left <= 0:
+                return items
+            if not self._news:
+                self._waiter = waiter = _waiter()
+                timer = clock.callLater(min(left, POLL) if store.shared else left, self.wake)
+                try:
+                    await waiter
+                finally:
+                    self._waiter = None
+                    if timer.active():
+                        timer.cancel()
+        return []
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        self._streams.forget(self)
+        self.closed = True
+        self.wake()
+
+
+def _waiter() -> Deferred[None]:
+    return Deferred()
+
+
+@define
+class EventStreams:
+    """All streams of this process. `stored` is to be told of each append of this process."""
+
+    store: TrackerStore
+    clock: IReactorTime
+    limit: int = MAX_STREAMS
+    _streams: dict[str | None, list[Stream]] = field(factory=dict, init=False)
+    _count: int = field(default=0, init=False)
+
+    def stored(self, sender_id: str) -> None:
+        """Something was stored by this process. Costs next to nothing where nobody listens."""
+        if self._count:
+            for key in (sender_id, None):
+                for stream in self._streams.get(key, ()):
+                    if not stream._news:
+                        self.clock.callLater(0, stream.wake)  # not within the turn
+                        stream._news = True
+
+    def conversation(self, sender_id: str, after: int = -1) -> Stream:
+        """Follow a conversation behind an event's number. Raises `TooManyRequests`."""
+        return self._add(Stream(self, _Conversation(self.store, sender_id, after + 1), sender_id))
+
+    async def all(self, after: str | None = None) -> Stream:
+        """Follow all conversations behind a position, else from now on.
+
+        Raises `TooManyRequests`, and `InvalidParameter` for what is no position.
+        """
+        self._check()
+        position = await self.store.feed_end() if after is None else after
+        if after is not None:
+            await self.store.feed(after, 1)
+        return self._add(Stream(self, _All(self.store, position), None))
+
+    def close(self) -> None:
+        """End all streams: the server stops."""
+        self.limit = 0
+        for streams in list(self._streams.values()):
+            for stream in list(streams):
+                stream.close()
+
+    def forget(self, stream: Stream) -> None:
+        """A stream is over."""
+        streams = self._streams.get(stream.sender_id, [])
+        if stream in streams:
+            streams.remove(stream)
+            self._count -= 1
+            if not streams:
+                del self._streams[stream.sender_id]
+
+    def _check(self) -> None:
+        if self._count >= self.limit:
+            raise TooManyRequests(f"{self.limit} streams of events are open already.", limit=self.limit)
+
+    def _add(self, stream: Stream) -> Stream:
+        self._check()
+        self._streams.setdefault(stream.sender_id, []).append(stream)
+        self._count += 1
+        return stream
+
+
+@define
+class _Conversation:
+    """The events of one conversation; ids are their numbers."""
+
+    _store: TrackerStore
+    _sender_id: str
+    _next: int
+
+    async def read(self) -> list[Item]:
+        tail = await self._store.read(self._sender_id, self._next, PAGE)
+        if tail is None:
+            return []
+        if tail.end < self._next:  # deleted, and begun anew
+            self._next = tail.start
+            return await self.read()
+        begin = max(self._next, tail.start)
+        self._next = begin + len(tail.events)
+        numbered = enumerate(tail.events, begin)
+        return [Item(str(seq), _data(self._sender_id, seq, event.as_json())) for seq, event in numbered]
+
+
+@define
+class _All:
+    """The events of all conversations; an id is the place of an append, so that only its last event has one."""
+
+    _store: TrackerStore
+    _position: str
+
+    async def read(self) -> list[Item]:
+        items: list[Item] = []
+        while not items:  # what was replaced since is empty
+            entries = await self._store.feed(self._position, PAGE)
+            if not entries:
+                break
+            self._position = entries[-1].position
+            for entry in entries:
+                last = entry.seq + len(entry.events) - 1
+                for seq, event in enumerate(entry.events, entry.seq):
+                    data = _data(entry.sender_id, seq, event.as_json())
+                    items.append(Item(entry.position if seq == last else None, data))
+        return items
+
+
+def _data(sender_id: str, seq: int, text: str) -> str:
+    return f'{{"sender_id":{encode(sender_id)},"seq":{seq},{text[1:]}'

@@ -1,0 +1,92 @@
+"""Server-sent events: a stream to a client that listens, with signs of life, at the client's pace."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Protocol
+
+from twisted.web.server import Request
+
+from rasa_core_api.concurrency import Slices
+from rasa_core_api.exceptions import InvalidParameter
+from rasa_core_api.http.sending import Flow
+
+#: Seconds without an event after which a comment shows that the connection lives.
+HEARTBEAT = 15.0
+
+_HEADERS = {
+    b"Content-Type": [b"text/event-stream; charset=utf-8"],
+    b"Cache-Control": [b"no-cache"],
+    b"X-Accel-Buffering": [b"no"],  # proxies are to pass it on at once
+}
+
+
+class Item(Protocol):
+    """One event; a reader that lost its connection comes back with the last `id` it saw."""
+
+    @property
+    def id(self) -> str | None: ...
+
+    @property
+    def data(self) -> str: ...
+
+
+class Stream(Protocol):
+    """What is sent."""
+
+    closed: bool
+
+    def next(self, seconds: float) -> Awaitable[Sequence[Item]]: ...
+
+    def close(self) -> None: ...
+
+
+def resume_after(request: Request, query: Mapping[str, str]) -> tuple[str, str] | None:
+    """Where a reader wants to go on, with the name of where it was said: the header wins over the query."""
+    header = request.requestHeaders.getRawHeaders(b"Last-Event-ID")
+    if header and header[0].strip():
+        return header[0].decode("latin-1").strip(), "header"
+    if "after" in query:
+        return query["after"], "query"
+    return None
+
+
+def number_after(given: tuple[str, str] | None) -> int:
+    """The number of the last event that a reader has, -1 for none. Raises `InvalidParameter`."""
+    if given is None:
+        return -1
+    text, where = given
+    if text == "-1":
+        return -1
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        name = "Last-Event-ID" if where == "header" else "after"
+        raise InvalidParameter("The number of an event is expected.", parameter=name, **{"in": where})
+    return int(text)
+
+
+async def send_stream(request: Request, stream: Stream, slices: Slices, flow: Flow) -> None:
+    """Send what comes until the client leaves or the stream ends, then close the stream."""
+    try:
+        for name, values in _HEADERS.items():
+            request.responseHeaders.setRawHeaders(name, values)
+        if request.method == b"HEAD":
+            request.write(b"")
+            return
+        request.registerProducer(flow, True)
+        request.write(b": here is what happens\n\n")
+        while not (flow.stopped or stream.closed):
+            items = await stream.next(HEARTBEAT)
+            if items:
+                request.write("".join([_text(item) for item in items]).encode("ascii"))
+            elif not stream.closed:
+                request.write(b":\n\n")
+            await flow.ready()
+            await slices.breathe()
+    finally:
+        stream.close()
+        if request.producer is not None and request.channel is not None and not flow.stopped:
+            request.unregisterProducer()
+
+
+def _text(item: Item) -> str:
+    return f"data: {item.data}\n\n" if item.id is None else f"id: {item.id}\ndata: {item.data}\n\n"

@@ -1,0 +1,147 @@
+"""Tests of streams of events: what a reader gets, and what it costs the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rasa_core_api.event_streams import PAGE, EventStreams, Stream
+from rasa_core_api.events import SlotSet
+from rasa_core_api.exceptions import InvalidParameter, TooManyRequests
+from rasa_core_api.tracker_store.memory import MemoryStore
+
+
+class Bench:
+    """A store on a fake clock, and the streams of one process."""
+
+    def __init__(self, limit: int = 5) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(self.clock)
+        self.streams = EventStreams(self.store, self.clock, limit)
+
+    def do(self, work: Any) -> Any:
+        results: list[Any] = []
+        Deferred.fromCoroutine(work).addBoth(results.append)
+        self.clock.advance(0)
+        if hasattr(results[0], "raiseException"):
+            results[0].raiseException()
+        return results[0]
+
+    def append(self, sender_id: str, count: int = 1, tell: bool = True) -> None:
+        tail = self.do(self.store.read(sender_id))
+        end = 0 if tail is None else tail.end
+        self.do(self.store.append(sender_id, end, [SlotSet(key="k", value=n, timestamp=1.0) for n in range(count)]))
+        if tell:
+            self.streams.stored(sender_id)
+
+    def ids(self, stream: Stream) -> list[str | None]:
+        return [item.id for item in self.do(stream.next(0.0))]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def waiting(stream: Stream, seconds: float = 15.0) -> list[Any]:
+    results: list[Any] = []
+    Deferred.fromCoroutine(stream.next(seconds)).addBoth(results.append)
+    return results
+
+
+def test_a_conversation_from_its_beginning(bench: Bench) -> None:
+    """What was said comes first, page by page, then what is said."""
+    bench.append("u", PAGE + 2)
+    stream = bench.streams.conversation("u")
+    assert bench.ids(stream) == [str(n) for n in range(PAGE)]
+    assert bench.ids(stream) == [str(PAGE), str(PAGE + 1)]
+    found = waiting(stream)
+    bench.append("other")
+    assert found == []
+    bench.append("u")
+    bench.clock.advance(0)
+    (item,) = found[0]
+    assert (item.id, item.data) == (
+        str(PAGE + 2),
+        f'{{"sender_id":"u","seq":{PAGE + 2},"event":"slot","name":"k","timestamp":1.0,"value":0}}',
+    )
+
+
+def test_resuming_a_conversation(bench: Bench) -> None:
+    """Whoever comes back gets what followed the event it saw last; where that is gone, what is there."""
+    bench.append("u", 4)
+    assert bench.ids(bench.streams.conversation("u", 1)) == ["2", "3"]
+    assert bench.ids(bench.streams.conversation("u", 3)) == []
+    bench.do(bench.store.replace("u", [SlotSet(key="k", value=1, timestamp=1.0)]))
+    assert bench.ids(bench.streams.conversation("u", 1)) == ["4"]
+    bench.do(bench.store.delete("u"))
+    stream = bench.streams.conversation("u", 4)
+    assert bench.ids(stream) == []
+    bench.append("u", 2)
+    assert bench.ids(stream) == ["0", "1"], "the conversation began anew"
+
+
+def test_all_conversations(bench: Bench) -> None:
+    """Everything from now on; an id stands behind the last event of an append, so that coming back misses none."""
+    bench.append("old", 2)
+    stream = bench.do(bench.streams.all())
+    bench.append("a", 2)
+    bench.append("b")
+    items = bench.do(stream.next(0.0))
+    assert [(item.id is None, item.data[:24]) for item in items] == [
+        (True, '{"sender_id":"a","seq":0'),
+        (False, '{"sender_id":"a","seq":1'),
+        (False, '{"sender_id":"b","seq":0'),
+    ]
+    again = bench.do(bench.streams.all(items[1].id))
+    assert [item.data for item in bench.do(again.next(0.0))] == [items[2].data]
+    with pytest.raises(InvalidParameter):
+        bench.do(bench.streams.all("yesterday"))
+
+
+def test_other_processes_events(bench: Bench) -> None:
+    """What others stored appears within a second; where there are no others, nobody looks."""
+    bench.store.shared = True
+    found = waiting(bench.streams.conversation("u"))
+    bench.append("u", tell=False)
+    bench.clock.advance(1.0)
+    assert [item.id for item in found[0]] == ["0"]
+
+
+def test_signs_of_life(bench: Bench) -> None:
+    """Where nothing comes for a while, that is told."""
+    found = waiting(bench.streams.conversation("u"))
+    bench.clock.advance(14.9)
+    assert found == []
+    bench.clock.advance(0.1)
+    assert found == [[]]
+
+
+def test_a_bound_on_readers(bench: Bench) -> None:
+    """The next reader is refused until one leaves."""
+    streams = [bench.streams.conversation(str(n)) for n in range(4)]
+    bench.do(bench.streams.all())
+    with pytest.raises(TooManyRequests):
+        bench.do(bench.streams.all())
+    with pytest.raises(TooManyRequests):
+        bench.streams.conversation("x")
+    streams[0].close()
+    streams[0].close()
+    bench.streams.conversation("x")
+    with pytest.raises(TooManyRequests):
+        bench.streams.conversation("y")
+
+
+def test_the_end(bench: Bench) -> None:
+    """When the server stops all readers are let go, and no new one is taken."""
+    streams = [bench.streams.conversation("u"), bench.streams.conversation("u"), bench.do(bench.streams.all())]
+    found = [waiting(stream) for stream in streams]
+    bench.streams.close()
+    assert found == [[[]]] * 3 and all(stream.closed for stream in streams)
+    with pytest.raises(TooManyRequests):
+        bench.streams.conversation("u")
+    bench.append("u")
+    assert not bench.clock.getDelayedCalls()
