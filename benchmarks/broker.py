@@ -104,7 +104,8 @@ def stored(path: Path) -> dict[str, int]:
     try:
         return dict(
             connection.execute(
-                "SELECT sender_id, max(seq + count) FROM blocks JOIN conversations c ON conversation = c.id GROUP BY c.id"
+                "SELECT sender_id, max(seq + count) FROM blocks JOIN conversations c ON conversation = c.id"
+                " GROUP BY c.id"
             )
         )
     finally:

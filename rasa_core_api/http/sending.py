@@ -202,7 +202,7 @@ class Replies:
         if request.method == b"HEAD":
             request.write(b"")
             return
-        flow = _Flow(self.clock, request)
+        flow = Flow(self.clock, request)
         request.registerProducer(flow, True)
         try:
             request.write(first.encode("ascii"))
