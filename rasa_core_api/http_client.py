@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
@@ -18,7 +17,6 @@ from twisted.web.client import (
     URI,
     Agent,
     BrowserLikePolicyForHTTPS,
-    FileBodyProducer,
     HTTPConnectionPool,
     ResponseDone,
 )
@@ -28,13 +26,14 @@ from zope.interface import implementer
 
 from rasa_core_api.endpoints import CONNECT_SECONDS, KEPT_CONNECTIONS, KEPT_SECONDS, AnswerTooLarge
 
-#: Bodies up to this many bytes are written at once; longer ones in pieces, at the connection's pace.
-_AT_ONCE = 256 * 1024
-
 
 @implementer(IBodyProducer)
 class _Bytes:
-    """A short body."""
+    """A body that lies in memory, handed to the connection as a whole.
+
+    Twisted's own producer of pieces must not be asked to go on unless it was asked to pause. A kept connection does
+    just that, where the body before left more than one buffer's worth to be written, and the call then fails.
+    """
 
     def __init__(self, body: bytes) -> None:
         self.length = len(body)
@@ -56,9 +55,7 @@ class _Bytes:
 
 def body_producer(body: bytes) -> IBodyProducer:
     """What sends these bytes."""
-    if len(body) <= _AT_ONCE:
-        return _Bytes(body)
-    return cast(IBodyProducer, FileBodyProducer(io.BytesIO(body)))
+    return _Bytes(body)
 
 
 @implementer(IAgentEndpointFactory)

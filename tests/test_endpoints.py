@@ -330,6 +330,18 @@ async def test_long_bodies(loopback: Loopback) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_long_bodies_over_a_kept_connection(loopback: Loopback) -> None:
+    """Long bodies follow one another on a connection, whatever the one before left to be written at its end."""
+    loopback.closes = False
+    loopback.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    sizes = [300_000, 3_000_000, 5_000_000, 400_000, 70_000, 2_000_000] * 3
+    for size in sizes:
+        assert (await loopback.call(body=json.dumps("x" * size).encode())).status == 200
+    assert [len(body) - 2 for _, body in loopback.requests] == sizes
+    assert loopback.connections == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_answer_without_length(loopback: Loopback) -> None:
     """A server of HTTP/1.0 ends its answer by closing."""
     loopback.answer = b"HTTP/1.0 200 OK\r\n\r\n{}"
