@@ -37,6 +37,7 @@ class Opened:
     stored: int
     earlier: Earlier | None = None
     held: float = 0.0
+    behind: bool = False  # the tracker that was kept was not what is stored
 
 
 class LiveTrackers:
@@ -76,14 +77,23 @@ class LiveTrackers:
         return opened.tracker, opened.stored
 
     async def open(
-        self, sender_id: str, domain: Domain, request: RequestKey | None = None, owner: str = ""
+        self,
+        sender_id: str,
+        domain: Domain,
+        request: RequestKey | None = None,
+        owner: str = "",
+        trusting: bool = False,
     ) -> Opened:
-        """The same for a turn, with what a request of the same key left, and the claim of another owner."""
+        """The same for a turn, with what a request of the same key left, and the claim of another owner.
+
+        With `trusting` a kept tracker is taken as it is, though another process may have gone on: whoever stores or
+        claims behind it is refused then.
+        """
         tracker = self._cache.get(sender_id)
         if tracker is not None and tracker.domain is not domain:
             tracker = None
         key = None if request is None else request.key
-        if tracker is not None and key is None and not self._store.shared:
+        if tracker is not None and key is None and (trusting or not self._store.shared):
             self._cache.move_to_end(sender_id)
             return Opened(tracker, tracker.end)
         if tracker is None:
@@ -95,9 +105,9 @@ class LiveTrackers:
         if tail is not None and tail.start == tracker.start and tail.end >= tracker.end:
             await replay(tracker, tail.events, self._slices)
             self.keep(tracker)
-            return Opened(tracker, tail.end, opening.earlier, opening.held)
+            return Opened(tracker, tail.end, opening.earlier, opening.held, bool(tail.events))
         tracker, stored = await self._load(sender_id, domain, await self._store.read(sender_id, 0, _PAGE))
-        return Opened(tracker, stored, opening.earlier, opening.held)
+        return Opened(tracker, stored, opening.earlier, opening.held, True)
 
     async def _load(self, sender_id: str, domain: Domain, tail: Tail | None) -> tuple[Tracker, int]:
         """The tracker of a log that begins with `tail`."""

@@ -40,6 +40,8 @@ log = Logger()
 _AT_ONCE = 128
 #: Attempts at a turn that had no side effect yet when somebody else was faster.
 _ATTEMPTS = 50
+#: Beyond this part of turns that were overtaken the store is asked before a turn; and the weight of the latest turn.
+_OFTEN, _WEIGHT = 0.1, 0.02
 #: Seconds that a turn waits for another process's turn of the same conversation.
 PATIENCE = 60.0
 #: Seconds between two looks at a conversation that another process is at work in: the first, and the longest.
@@ -122,6 +124,7 @@ class Turn:
     failed: bool = False  # an action did
     claimed: bool = False
     effects: bool = False  # something left the process, or a part was stored
+    start: int | None = None  # of the log as it was kept, where the store was not asked
 
     def remind(self, event: ReminderScheduled) -> None:
         """Keep a reminder whose event was logged last."""
@@ -161,6 +164,7 @@ class Turns:
     scheduled: Callable[[Reminder, object], None]
     told: Callable[[str], None] = lambda sender_id: None
     _plain: TurnNote = field(init=False)
+    _overtaken: float = field(default=0.0, init=False)  # the part of recent turns
 
     def __attrs_post_init__(self) -> None:
         self._plain = TurnNote(owner=self.claims.owner)
@@ -187,7 +191,8 @@ class Turns:
             waited = _Patience(self.clock, sender_id)
             attempts = 0
             while True:
-                opened = await self.trackers.open(sender_id, model.domain, request, self.claims.owner)
+                trusting = not attempts and self._overtaken < _OFTEN
+                opened = await self.trackers.open(sender_id, model.domain, request, self.claims.owner, trusting)
                 earlier = opened.earlier
                 if earlier is not None and request is not None:
                     kept = _kept(earlier, request)
@@ -201,6 +206,7 @@ class Turns:
                 attempts += 1
                 turn = self._begin(model, opened.tracker, opened.stored, output, request, earlier, kept)
                 turn.fired = fired
+                turn.start = opened.tracker.start if trusting and self.store.shared else None
                 try:
                     if turn.resumed:
                         await self._send_again(turn)
@@ -209,6 +215,7 @@ class Turns:
                 except (StoreConflict, ConversationHeld) as error:
                     # somebody else was faster: begin anew from what is stored now, if that can harm nobody
                     await self.abandon(turn)
+                    self._learn(True)
                     if turn.effects or attempts == _ATTEMPTS:
                         _tell(over, True)
                         raise
@@ -224,9 +231,14 @@ class Turns:
                     raise
                 finally:
                     turn.tracker.release_followup()
+                self._learn(opened.behind)
                 _tell(over, turn.failed)
                 view = None if verbosity is None else turn.tracker.view(verbosity)
                 return Outcome(turn.answers, turn.extra, view)
+
+    def _learn(self, overtaken: bool) -> None:
+        """How often other processes go on with a conversation that is kept here decides whether to look first."""
+        self._overtaken += _WEIGHT * (overtaken - self._overtaken)
 
     def _begin(
         self,
@@ -300,11 +312,11 @@ class Turns:
 
     def _note(self, turn: Turn, done: bool) -> TurnNote:
         request = turn.request
+        owner, start = self.claims.owner, turn.start
         if done and request is None and turn.fired is None and not turn.reminders:
-            return self._plain
-        owner = self.claims.owner
+            return self._plain if start is None else TurnNote(owner=owner, start=start)
         if request is None:
-            return TurnNote(owner=owner, done=done, reminders=turn.reminders, fired=turn.fired)
+            return TurnNote(owner=owner, done=done, reminders=turn.reminders, fired=turn.fired, start=start)
         kept: dict[str, JSON] = {"digest": request.digest, "messages": [answer.as_dict() for answer in turn.answers]}
         if turn.responses:
             kept["responses"] = turn.responses

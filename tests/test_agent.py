@@ -249,9 +249,11 @@ def test_a_new_model_serves_the_next_turn() -> None:
     )  # fmt: skip
     answers: list[Any] = []
     Deferred.fromCoroutine(bot.agent.handle_text("/greet", "u")).addCallback(answers.append)
+    bot.clock.pump([0] * 10)
     bot.domain = domain("0.11", templates={"utter_hi": ["the new one"]})
     bot.install({"greet": ["utter_hi"]}, "f-2")
     gate.callback((200, {}))
+    bot.clock.pump([0] * 10)  # a busy machine takes more than one slice
     assert [message.text for message in answers[0]] == ["hello None"]
     assert bot.say("/greet") == [{"recipient_id": "u", "text": "the new one"}]
     assert bot.agent.fingerprint == "f-2"

@@ -279,6 +279,32 @@ def test_turns_of_two_processes() -> None:
     assert cluster.kinds() == [ONE_GREETING[0], *(ONE_GREETING[1:] * 6)]
 
 
+def test_kept_trackers_are_trusted_until_they_are_overtaken() -> None:
+    """A process alone does not ask the store before its turns; one that is overtaken does, and all turns are right."""
+    cluster = Cluster()
+    looks: list[str] = []
+    look = cluster.store.look
+
+    async def counted(sender_id: str, *arguments: Any) -> Any:
+        looks.append(sender_id)
+        return await look(sender_id, *arguments)
+
+    cluster.store.look = counted  # type: ignore[method-assign]
+    for _ in range(10):
+        cluster.ask(0, "/greet")
+    assert len(looks) == 1
+    for number in range(40):
+        cluster.ask(number % 2, "/greet")
+    assert cluster.kinds() == [ONE_GREETING[0], *(ONE_GREETING[1:] * 50)]
+    del looks[:]
+    cluster.ask(0, "/greet")
+    cluster.ask(1, "/greet")
+    assert len(looks) == 2  # by now both look first, and nothing is done twice
+    cluster.bots[0].wait(cluster.bots[1].agent.replace("u", []))
+    cluster.ask(0, "/greet")
+    assert cluster.kinds() == ONE_GREETING[1:]
+
+
 def test_action_keeps_others_out() -> None:
     """While an action of one server runs, the others wait with this conversation; then they see what it did."""
     cluster = Cluster()

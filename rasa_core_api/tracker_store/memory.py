@@ -114,7 +114,7 @@ class MemoryStore(TrackerStore):
             self._make_room(size + _OVERHEAD, sender_id)
             found = self._create(sender_id, 0, events, size)
         else:
-            if found.end != end:
+            if found.end != end or note.start not in (None, found.start):
                 conflict(sender_id, end, found.end)
             if self._bytes + size > self._max_bytes:
                 self._make_room(size, sender_id)

@@ -126,7 +126,7 @@ class MongoTables:
         bounds = self._bounds(key)
         found = 0 if bounds is None else bounds[1]
         self._check_claims(sender_id, key, found, note.owner)
-        if found != end or (bounds is None and end):
+        if found != end or (bounds is None and end) or (bounds is not None and note.start not in (None, bounds[0])):
             conflict(sender_id, end, None if bounds is None else found)
         if not count:
             self._leave_alone(key, end, note, note.base)

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 _APPEND = """
 WITH input AS (
     SELECT * FROM unnest(%(keys)s::bytea[], %(names)s::text[], %(ends)s::bigint[], %(new)s::bigint[],
-        %(claimants)s::text[], %(over)s::bool[]) AS u(key, sender_id, old_end, new_end, owner, done)
+        %(claimants)s::text[], %(over)s::bool[], %(firsts)s::bigint[])
+        AS u(key, sender_id, old_end, new_end, owner, done, first_seq)
 ), updated AS (
     UPDATE rasa_core_api_conversations c SET end_seq = input.new_end, present = TRUE,
         claim_owner = CASE WHEN input.done THEN NULL ELSE c.claim_owner END,
         claim_until = CASE WHEN input.done THEN NULL ELSE c.claim_until END
     FROM input WHERE c.key = input.key AND c.end_seq = input.old_end AND (c.present OR input.old_end = 0)
+        AND (input.first_seq IS NULL OR input.first_seq = c.first_seq)
         AND (c.claim_owner IS NULL OR c.claim_owner = input.owner OR c.claim_until <= clock_timestamp())
     RETURNING c.id, c.key
 ), created AS (
@@ -274,6 +276,7 @@ class Writer:
             "texts": list(texts),
             "claimants": [job.note.owner for job in jobs],
             "over": [job.note.done for job in jobs],
+            "firsts": [job.note.start for job in jobs],
         }
         parameters.update(_notes(jobs))
         done = {key for (key,) in connection.execute(_APPEND, parameters)}
@@ -332,7 +335,7 @@ class Writer:
                 begin = place.end
                 place.check(job.sender_id, job.note.owner)
                 if job.kind == "append":
-                    if job.end != begin:
+                    if job.end != begin or job.note.start not in (None, place.start):
                         conflict(job.sender_id, job.end, begin)
                     job.result = begin + job.count
                 else:

@@ -155,7 +155,8 @@ class RedisStore(TrackerStore):
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         check_sender_id(sender_id)
-        answer = await self._run(APPEND, sender_id, end, self._lifetime, *_note(note, events))
+        place = end if note.start is None else f"{end} {note.start}"
+        answer = await self._run(APPEND, sender_id, place, self._lifetime, *_note(note, events))
         self._check_held(sender_id, answer)
         if int(answer[0]) == 1:
             return int(answer[1])

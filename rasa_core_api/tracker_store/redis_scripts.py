@@ -53,8 +53,9 @@ local function forget_all(sender)
 end
 """
 
-# what append and replace share; their arguments: sender, end, life, owner, done, at, request, base, answer, keep (ms),
-# name and number of the reminder that fired, how many reminders, four arguments for each of them, events...
+# what append and replace share; their arguments: sender, end (and start, where it has to be that), life, owner, done,
+# at, request, base, answer, keep (ms), name and number of the reminder that fired, how many reminders, four arguments
+# for each of them, events...
 _WRITE = (
     _COMMON
     + f"local KEPT, MOST = {KEPT}, {MOST}\n"
@@ -123,12 +124,13 @@ APPEND = Script(
     _WRITE
     + """
 local start, stop = bounds(sender)
+local wanted, began = string.match(ARGV[2], '^(%d+) ?(%d*)$')
 if not start then
-  if ARGV[2] ~= '0' then return {-1} end
+  if wanted ~= '0' then return {-1} end
   create()
-  stop = 0
+  start, stop = 0, 0
 end
-if stop ~= tonumber(ARGV[2]) then return {0, stop} end
+if stop ~= tonumber(wanted) or (began ~= '' and start ~= tonumber(began)) then return {0, stop} end
 write(stop, tonumber(ARGV[8]))
 return {1, stop + count}
 """

@@ -56,6 +56,8 @@ class Append(WriteJob):
         note = self.note
         writer.turns.check(self.sender_id, note.owner)
         place = writer.place_to_append(self.sender_id, self.end)
+        if note.start is not None and writer.start_of(place) != note.start:
+            conflict(self.sender_id, self.end, self.end)
         writer.add_blocks(place, self.blocks)
         writer.turns.leave(self.sender_id, note, note.base, self.end + self.count)
         return self.end + self.count
@@ -265,6 +267,12 @@ class SqliteWriter:
         if place[1] != end:
             conflict(sender_id, end, place[1])
         return place
+
+    def start_of(self, place: list[int]) -> int:
+        """The number of a log's first event."""
+        self.flush()
+        found = self.connection.execute("SELECT start FROM conversations WHERE id = ?", (place[0],)).fetchone()
+        return int(found[0])
 
     def create(self, sender_id: str) -> list[int]:
         row = self._next_row

@@ -61,7 +61,8 @@ class TurnNote:
     `owner` is whoever writes. With a `key` the `answer` is kept for `keep` seconds, for the request with this key that
     comes again; `base` is the number of the turn's first event. Unless `done`, more parts of this turn follow and its
     claim stays. `reminders` replace those of the same names; `fired` is the reminder that the turn came from. With
-    `forgets` the answers that were kept before go; only `replace` knows it.
+    `forgets` the answers that were kept before go; only `replace` knows it. `start` is where the log began when it was
+    read; a log that begins elsewhere was replaced since, and an append to it is refused like one behind another end.
     """
 
     owner: str = ""
@@ -73,6 +74,7 @@ class TurnNote:
     reminders: Sequence[Reminder] = ()
     fired: Reminder | None = None
     forgets: bool = False
+    start: int | None = None
 
 
 #: A note of those who have nothing to leave.

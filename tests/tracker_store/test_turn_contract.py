@@ -119,6 +119,17 @@ def test_delete_ends_claims_and_answers(store: TrackerStore) -> None:
     assert wait(store.append("a", 0, slots(1))) == 1
 
 
+def test_append_to_a_log_that_was_replaced(store: TrackerStore) -> None:
+    """Who knows where the log began is refused when it begins elsewhere, though it ends where he believes."""
+    wait(store.append("a", 0, slots(1, 2)))
+    assert wait(store.append("a", 2, slots(3), TurnNote(start=0))) == 3
+    wait(store.replace("a", []))
+    with pytest.raises(StoreConflict):
+        wait(store.append("a", 3, slots(4), TurnNote(start=0)))
+    assert wait(store.append("a", 3, slots(4), TurnNote(start=3))) == 4
+    assert wait(store.append("new", 0, slots(1), TurnNote(start=0))) == 1
+
+
 # --- answers -----------------------------------------------------------------------------------------------
 
 
