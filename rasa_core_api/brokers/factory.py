@@ -63,6 +63,8 @@ def _pika(options: Settings, reactor: Any) -> EventBroker:
     )
     queue = options.text("queue", None) or DEFAULT_QUEUE
     _need("pika", "amqp", "pika")
+    import pika.adapters.twisted_connection  # noqa: F401  now, and not amid turns
+
     return PikaBroker(reactor, address, queue)
 
 
