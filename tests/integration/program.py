@@ -64,8 +64,7 @@ class Program:
             env=environment(options.pop("environ", None)),
             stdin=stdin,
             stderr=subprocess.PIPE,
-            preexec_fn=_as_in_a_terminal,
-            **{"stdout": subprocess.DEVNULL, **options},
+            **{"stdout": subprocess.DEVNULL, "preexec_fn": _as_in_a_terminal, **options},
         )
         self.port = 0
 
