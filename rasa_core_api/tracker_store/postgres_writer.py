@@ -44,7 +44,12 @@ WITH input AS (
     SELECT done.id, b.seq, b.count, b.at, b.events
     FROM unnest(%(owners)s::bytea[], %(seqs)s::bigint[], %(counts)s::int[], %(times)s::float8[], %(texts)s::text[])
         AS b(key, seq, count, at, events) JOIN done ON done.key = b.key
-), answered AS (
+)/* notes */
+SELECT key FROM done
+"""
+
+# what few turns leave: answers, reminders, and the end of one that fired
+_NOTES = """, answered AS (
     INSERT INTO rasa_core_api_answers (key, request, base, end_seq, done, answer, until)
     SELECT a.key, a.request, a.base, a.end_seq, a.done, a.answer, clock_timestamp() + a.keep * interval '1 second'
     FROM unnest(%(a_keys)s::bytea[], %(requests)s::text[], %(bases)s::bigint[], %(a_ends)s::bigint[],
@@ -63,8 +68,9 @@ WITH input AS (
     USING unnest(%(f_keys)s::bytea[], %(f_names)s::bytea[], %(f_seqs)s::bigint[]) AS f(key, name_key, seq), done
     WHERE done.key = f.key AND r.key = f.key AND r.name_key = f.name_key AND r.seq = f.seq
 )
-SELECT key FROM done
 """
+
+_APPEND_WITH_NOTES = _APPEND.replace("/* notes */", _NOTES)
 
 # Claims need not outlive the machine of the database: this transaction does not wait for its disk.
 _CLAIM = """
@@ -278,8 +284,11 @@ class Writer:
             "over": [job.note.done for job in jobs],
             "firsts": [job.note.start for job in jobs],
         }
-        parameters.update(_notes(jobs))
-        done = {key for (key,) in connection.execute(_APPEND, parameters)}
+        statement = _APPEND
+        if any(job.note.key is not None or job.note.reminders or job.note.fired is not None for job in jobs):
+            statement = _APPEND_WITH_NOTES
+            parameters.update(_notes(jobs))
+        done = {key for (key,) in connection.execute(statement, parameters)}
         for key, job in zip(keys, jobs, strict=True):
             if key in done:
                 job.result = job.end + job.count
