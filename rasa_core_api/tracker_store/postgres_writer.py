@@ -42,8 +42,8 @@ WITH input AS (
 ), added AS (
     INSERT INTO rasa_core_api_blocks (conversation, seq, count, at, events)
     SELECT done.id, b.seq, b.count, b.at, b.events
-    FROM unnest(%(owners)s::bytea[], %(seqs)s::bigint[], %(counts)s::int[], %(times)s::float8[], %(texts)s::text[])
-        AS b(key, seq, count, at, events) JOIN done ON done.key = b.key
+    FROM unnest(%(owners)s::bytea[], %(seqs)s::bigint[], %(counts)s::int[], %(times)s::float8[],
+        string_to_array(%(texts)s, chr(30))) AS b(key, seq, count, at, events) JOIN done ON done.key = b.key
 )/* notes */
 SELECT key FROM done
 """
@@ -279,7 +279,7 @@ class Writer:
             "seqs": list(seqs),
             "counts": list(counts),
             "times": list(times),
-            "texts": list(texts),
+            "texts": "\x1e".join(texts),  # JSON never has it, and a list of texts takes the client long to quote
             "claimants": [job.note.owner for job in jobs],
             "over": [job.note.done for job in jobs],
             "firsts": [job.note.start for job in jobs],
