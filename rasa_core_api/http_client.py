@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
 
@@ -10,8 +12,9 @@ from treq.client import HTTPClient
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IConsumer, IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import (
     URI,
@@ -25,6 +28,9 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory, IBodyProduce
 from zope.interface import implementer
 
 from rasa_core_api.endpoints import CONNECT_SECONDS, KEPT_CONNECTIONS, KEPT_SECONDS, AnswerTooLarge
+
+#: The socket option that has received data acknowledged now; only Linux has it.
+_ACKNOWLEDGE: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 @implementer(IBodyProducer)
@@ -58,6 +64,36 @@ def body_producer(body: bytes) -> IBodyProducer:
     return _Bytes(body)
 
 
+class _Prompt(ProtocolWrapper):
+    """A connection that acknowledges the beginning of an answer at once.
+
+    A server that writes head and body one after the other (as many in Python do) otherwise sends the body only after
+    the system's delayed acknowledgement of the head, 40 ms later, on every call but the first of a connection.
+    """
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if getattr(self.wrappedProtocol, "state", None) != "QUIESCENT":  # more is to come
+            with suppress(OSError, AttributeError):  # closed meanwhile
+                handle = self.transport.getHandle()  # type: ignore[union-attr]
+                handle.setsockopt(socket.IPPROTO_TCP, _ACKNOWLEDGE, 1)
+
+
+@implementer(IStreamClientEndpoint)
+class PromptEndpoint:
+    """Connects with `endpoint`, and acknowledges at once what arrives in parts."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        wrapping = WrappingFactory(cast(Any, factory))
+        wrapping.protocol = _Prompt
+        wrapping.noisy = False
+        connected: Deferred[Any] = self._endpoint.connect(wrapping)
+        return connected.addCallback(lambda connection: connection.wrappedProtocol)
+
+
 @implementer(IAgentEndpointFactory)
 class _Connecting:
     """Connects to addresses directly: only names need the resolver and its threads."""
@@ -73,6 +109,8 @@ class _Connecting:
             endpoint = TCP4ClientEndpoint(self._reactor, host, uri.port, timeout=CONNECT_SECONDS)
         else:
             endpoint = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT_SECONDS)
+        if _ACKNOWLEDGE is not None:
+            endpoint = PromptEndpoint(endpoint)
         if uri.scheme != b"https":
             return endpoint
         if self._policy is None:

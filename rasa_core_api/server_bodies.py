@@ -75,8 +75,8 @@ _JSON_TYPES = ("application/json", "application/*", "*/*")
 
 def wants_yaml(accept: str) -> bool:
     """Whether an `Accept` header asks for YAML rather than JSON. Raises `InvalidHeader` where it takes neither."""
-    ranges = [part.split(";")[0].strip().lower() for part in accept.split(",") if part.strip()]
-    for kind in ranges:
+    ranges = [_media_range(part) for part in accept.split(",") if part.strip()]
+    for _, kind in sorted((found for found in ranges if found[0] > 0), key=lambda found: -found[0]):
         if kind in _JSON_TYPES or kind.endswith("json"):
             return False
         if kind in _YAML_TYPES or kind.endswith("yml"):
@@ -87,6 +87,19 @@ def wants_yaml(accept: str) -> bool:
         'Invalid accept header. Domain can be provided as json ("Accept: application/json") or yml '
         '("Accept: application/x-yml"). Make sure you\'ve set the appropriate Accept header.'
     )
+
+
+def _media_range(text: str) -> tuple[float, str]:
+    """The weight of a media range, 1 where it has none that is a number, and its type."""
+    kind, *parameters = (part.strip().lower() for part in text.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value), kind
+            except ValueError:
+                break
+    return 1.0, kind
 
 
 # --- members of bodies ---------------------------------------------------------------------------------

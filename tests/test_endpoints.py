@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from klein import Klein
 from treq.client import HTTPClient
 from treq.testing import RequestTraversalAgent
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.web.iweb import IRequest
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from rasa_core_api.endpoints import (
     AnswerTooLarge,
@@ -31,13 +35,66 @@ from rasa_core_api.endpoints import (
     read_endpoints,
 )
 from rasa_core_api.exceptions import InvalidConfiguration
-from rasa_core_api.http_client import body_producer
+from rasa_core_api.http_client import PromptEndpoint, body_producer
 
 reactor: Any = global_reactor
 
 
 def entry(**keys: Any) -> EndpointConfig:
     return EndpointConfig.from_json({"url": "http://actions:5055/webhook", **keys}, "endpoints.yml: action_endpoint")
+
+
+class _Socket:
+    """Counts what is set on it."""
+
+    def __init__(self) -> None:
+        self.options: list[tuple[object, ...]] = []
+
+    def setsockopt(self, *option: object) -> None:
+        self.options.append(option)
+
+
+class _Transport(StringTransport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket = _Socket()
+
+    def getHandle(self) -> _Socket:
+        return self.socket
+
+
+class _Parts(Protocol):
+    """Knows after its second part that the answer is complete, as an HTTP client does."""
+
+    state = "WAITING"
+    seen = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.seen += data
+        if self.seen.endswith(b"."):
+            self.state = "QUIESCENT"
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="there is no such socket option here")
+def test_beginnings_are_acknowledged_at_once() -> None:
+    """A server that waits for an acknowledgement before it goes on gets it at once; complete answers need none."""
+    transport = _Transport()
+
+    @implementer(IStreamClientEndpoint)
+    class Endpoint:
+        def connect(self, factory: Any) -> Deferred[Any]:
+            protocol = factory.buildProtocol(None)
+            protocol.makeConnection(transport)
+            return succeed(protocol)
+
+    connected: list[_Parts] = []
+    PromptEndpoint(Endpoint()).connect(Factory.forProtocol(_Parts)).addCallback(connected.append)
+    (client,) = connected
+    connection: Any = client.transport
+    connection.dataReceived(b"head ")
+    assert transport.socket.options == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
+    connection.dataReceived(b"body.")
+    assert client.seen == b"head body." and len(transport.socket.options) == 1
 
 
 # --- files -----------------------------------------------------------------------------------------------
