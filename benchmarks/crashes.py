@@ -305,8 +305,13 @@ def check(lines: Iterable[dict[str, Any]], load: Load, actions: Actions) -> tupl
     return dict(counts), wrong
 
 
-async def until_ready(port: int) -> None:
+async def until_ready(server: Process) -> None:
+    """Wait until it answers; one that gave up, since its database was away, is started again."""
+    port = server.port
     while True:
+        if server.child is None or server.child.poll() is not None:
+            server.start()
+            await asyncio.sleep(0.2)
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -345,7 +350,7 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
         server.start()
         running.callback(server.kill, signal.SIGTERM)
         servers.append(server)
-        await until_ready(port)
+        await until_ready(server)
     load = Load([server.port for server in servers])
     began = time.monotonic()
     talking = [
@@ -363,11 +368,11 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
             server.kill()
             server.start()
             if random.random() < 0.7:  # else killed again while it starts
-                await until_ready(server.port)
+                await until_ready(server)
         if kill % 20 == 0:
             print(f"{kill} kills, {sum(map(len, load.answered.values()))} turns answered", file=sys.stderr, flush=True)
     for server in servers:
-        await until_ready(server.port)
+        await until_ready(server)
     load.stopping = True
     await asyncio.gather(*talking)
     lasted = time.monotonic() - began

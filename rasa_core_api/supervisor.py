@@ -7,7 +7,9 @@ be forked). All accept from one socket: what waits there when a worker dies is t
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
+import os
 import secrets
 import selectors
 import shutil
@@ -40,6 +42,10 @@ GOOD = 10.0
 ATTEMPTS = 5
 #: Seconds that a worker gets until it serves, to take an uploaded model, and to end its turns.
 READY_LIMIT, INSTALL_LIMIT, STOP_LIMIT = 300.0, 120.0, 30.0
+
+
+#: Where uploaded models lie for the workers: a directory's name begins so, and its parent holds the lock in it.
+_SHARED, _LOCK = "rasa_core_api-workers-", "parent.lock"
 
 
 class Child(Protocol):
@@ -305,7 +311,9 @@ def supervise(settings: RunSettings, environ: Mapping[str, str]) -> int:
     except OSError as error:
         raise InvalidConfiguration(f"port {settings.port}: {error.strerror}") from error
     port = bound.getsockname()[1]
-    shared = tempfile.mkdtemp(prefix="rasa_core_api-workers-")
+    _remove_left_over(Path(tempfile.gettempdir()))
+    shared = tempfile.mkdtemp(prefix=_SHARED)
+    held = _hold(Path(shared))
     children: list[Process] = []
 
     def start(number: int, owner: str, predecessor: str) -> Process:
@@ -352,7 +360,32 @@ def supervise(settings: RunSettings, environ: Mapping[str, str]) -> int:
         signal.set_wakeup_fd(-1)
         bound.close()
         shutil.rmtree(shared, ignore_errors=True)
+        os.close(held)
     return supervisor.status
+
+
+def _hold(directory: Path) -> int:
+    """A lock on a directory's file, which ends with this process; its descriptor. Raises `OSError` where it is held."""
+    descriptor = os.open(directory / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _remove_left_over(directory: Path) -> None:
+    """Remove what parents that were killed left: theirs are the directories that nobody holds."""
+    for found in directory.glob(f"{_SHARED}*"):
+        try:
+            if found.is_symlink() or found.stat().st_uid != os.geteuid() or not (found / _LOCK).is_file():
+                continue
+            descriptor = _hold(found)
+        except OSError:
+            continue
+        shutil.rmtree(found, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _wait(woken: socket.socket, children: list[Process]) -> None:

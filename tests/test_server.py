@@ -276,9 +276,15 @@ def test_domain_as_json(bot: Bot, wire: Wire, accept: str | None) -> None:
 @pytest.mark.parametrize(
     "accept",
     [
-        "application/x-yml", "application/x-yaml", "application/yaml", "text/yaml", "x-yml", "application/x-yml, */*",
-        "application/json;q=0, text/yaml", "application/json; q=0.1, text/yaml",
-    ],  # fmt: skip
+        "application/x-yml",
+        "application/x-yaml",
+        "application/yaml",
+        "text/yaml",
+        "x-yml",
+        "application/x-yml, */*",
+        "application/json;q=0, text/yaml",
+        "application/json; q=0.1, text/yaml",
+    ],
 )
 def test_domain_as_yaml(bot: Bot, wire: Wire, accept: str) -> None:
     """YAML for those who name it first."""

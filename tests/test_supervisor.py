@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from rasa_core_api.supervisor import (
     READY_LIMIT,
     STOP_LIMIT,
     Supervisor,
+    _hold,
+    _remove_left_over,
     check,
 )
 from tests.conftest import LoggedFailures
@@ -313,3 +316,16 @@ def test_a_light_parent() -> None:
     code = "import rasa_core_api.run, rasa_core_api.supervisor, rasa_core_api.logs, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"numpy", "klein", "twisted.internet.reactor", "rasa_core_api.service"} & set(loaded)
+
+
+def test_what_killed_parents_left_is_removed(tmp_path: Path) -> None:
+    """Directories of parents that are gone are removed; those of living ones, and of strangers, stay."""
+    gone, alive, strange = (tmp_path / f"rasa_core_api-workers-{name}" for name in ("gone", "alive", "strange"))
+    for directory in (gone, alive, strange):
+        directory.mkdir()
+        (directory / "model.zip").touch()
+    os.close(_hold(gone))
+    held = _hold(alive)
+    _remove_left_over(tmp_path)
+    os.close(held)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, strange.name]
