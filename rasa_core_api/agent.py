@@ -46,14 +46,16 @@ from rasa_core_api.models.generation import Generation
 from rasa_core_api.nlg import ResponseGenerator
 from rasa_core_api.nlg.callback import CallbackGenerator
 from rasa_core_api.nlg.templates import TemplateGenerator
-from rasa_core_api.processor import Model, Observer, Predicted, Processor
+from rasa_core_api.processor import Predicted, Processor
 from rasa_core_api.reminders import Reminders
 from rasa_core_api.retention import Retention
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Reminder
-from rasa_core_api.trackers import EventVerbosity, Tracker, TrackerView
+from rasa_core_api.tracker_views import EventVerbosity, TrackerView
+from rasa_core_api.trackers import Tracker
 from rasa_core_api.training.story_writer import story_of
-from rasa_core_api.turns import Outcome, Turn, Turns, Work
+from rasa_core_api.turn_values import Model, Observer, Outcome, Turn, Work
+from rasa_core_api.turns import Turns
 
 log = Logger()
 

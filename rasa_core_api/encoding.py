@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import Event
 from rasa_core_api.jsontext import encode
-from rasa_core_api.trackers import TrackerView
+from rasa_core_api.tracker_views import TrackerView
 
 #: Events encoded before the reactor gets its turn.
 _AT_ONCE = 256

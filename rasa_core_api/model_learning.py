@@ -18,7 +18,7 @@ from rasa_core_api.exceptions import TrainingFailed
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.installation import Installer
 from rasa_core_api.training.learning_apart import Lesson, Task, keeps_data
-from rasa_core_api.turns import Model
+from rasa_core_api.turn_values import Model
 
 _AT_ONCE = 64  # events that are written between two looks at other work
 

@@ -21,8 +21,8 @@ from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.installation import Checks, Installer
 from rasa_core_api.models.pull_settings import CanarySettings
 from rasa_core_api.models.rollout import Comparison, Trial, chosen
-from rasa_core_api.processor import Model
 from rasa_core_api.trackers import Tracker
+from rasa_core_api.turn_values import Model
 
 log = Logger()
 

@@ -38,9 +38,8 @@ from rasa_core_api.policies.policy import OneHot
 from rasa_core_api.reminders import is_cancelled, reminder_event
 from rasa_core_api.tracker_store.turns import Reminder
 from rasa_core_api.trackers import Tracker
-from rasa_core_api.turns import Model as Model
-from rasa_core_api.turns import Observer as Observer
-from rasa_core_api.turns import OutputChannel, Turn, Turns
+from rasa_core_api.turn_values import Model, OutputChannel, Turn
+from rasa_core_api.turns import Turns
 
 log = Logger()
 

@@ -65,7 +65,7 @@ from rasa_core_api.server_bodies import (
 from rasa_core_api.server_care import CareRoutes, app
 from rasa_core_api.server_root import Root as Root
 from rasa_core_api.server_settings import ALWAYS, OPEN, READY, WITH_DOMAIN, Needs, Rights, ServerSettings
-from rasa_core_api.trackers import EventVerbosity
+from rasa_core_api.tracker_views import EventVerbosity
 
 log = Logger()
 

@@ -12,7 +12,7 @@ from rasa_core_api.events.reading import checked_parse_data
 from rasa_core_api.exceptions import InvalidParameter, UnsupportedMessage
 from rasa_core_api.http.errors import InvalidHeader
 from rasa_core_api.http.reading import count, flag, wrong_body
-from rasa_core_api.trackers import EventVerbosity
+from rasa_core_api.tracker_views import EventVerbosity
 
 
 def invalid(message: str, parameter: str, where: str = "body") -> InvalidParameter:

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeGuard
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from rasa_core_api.actions.registry import ActionRegistry
 from rasa_core_api.channels.collecting import collect
 from rasa_core_api.claims import Claims
 from rasa_core_api.concurrency import Lines, Slices
 from rasa_core_api.constants import JSON
 from rasa_core_api.dispatcher import Dispatcher
 from rasa_core_api.domain import Domain
-from rasa_core_api.events import Event, ReminderScheduled
+from rasa_core_api.events import Event
 from rasa_core_api.exceptions import ConversationHeld, KeyReused, StoreConflict
-from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.jsontext import decode, encode
 from rasa_core_api.live_trackers import LiveTrackers, replay
 from rasa_core_api.masking import mask
 from rasa_core_api.messages import BotMessage, RequestKey
-from rasa_core_api.nlg import Response, ResponseGenerator
-from rasa_core_api.policies.ensemble import Ensemble
-from rasa_core_api.releases import Release
-from rasa_core_api.reminders import due_at
+from rasa_core_api.nlg import Response
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Earlier, Reminder, TurnNote
-from rasa_core_api.trackers import EventVerbosity, Tracker, TrackerView
+from rasa_core_api.tracker_views import EventVerbosity, TrackerView
+from rasa_core_api.trackers import Tracker
+from rasa_core_api.turn_values import COLLECTOR, Model, Outcome, OutputChannel, RequestOutput, Turn, Work
 
 log = Logger()
 
@@ -46,104 +42,6 @@ _OFTEN, _WEIGHT = 0.1, 0.02
 PATIENCE = 60.0
 #: Seconds between two looks at a conversation that another process is at work in: the first, and the longest.
 _LOOK, _LOOK_MOST = 0.01, 0.25
-
-#: Name of the output channel that collects answers for the caller.
-COLLECTOR = "collector"
-
-
-class OutputChannel(Protocol):
-    """Where the answers of a turn go when they are not collected."""
-
-    def channel_name(self) -> str:
-        """What response generators and logs call it."""
-
-    async def send(self, recipient_id: str, response: Response) -> None:
-        """Send one response."""
-
-
-@runtime_checkable
-class RequestOutput(Protocol):
-    """An output channel to whoever sent the message: a request that comes again gets the messages again."""
-
-    answers_request: bool
-
-    def keep(self, messages: Sequence[BotMessage]) -> Any:
-        """Send messages."""
-
-
-class Observer(Protocol):
-    """Watches what a model does in turns."""
-
-    def predicted(self, tracker: Tracker, action: str) -> None:
-        """The policies chose an action; the tracker does not have it yet."""
-
-    def turn_over(self, failed: bool) -> None:
-        """A turn ended; `failed`: it or one of its actions did."""
-
-
-@frozen(kw_only=True)
-class Model:
-    """A generation in service: everything a turn needs, immutable, swapped as a whole."""
-
-    domain: Domain
-    ensemble: Ensemble
-    actions: ActionRegistry
-    generator: ResponseGenerator
-    interpreter: Interpreter
-    fingerprint: str
-    action_fingerprints: Mapping[str, JSON] = field(factory=dict, repr=False)
-    source: str = ""
-    observer: Observer | None = field(default=None, repr=False)
-    #: The templates of the domain, where a server generates the responses.
-    own_templates: ResponseGenerator | None = None
-    #: Where its files lie, if they stay there.
-    directory: Path | None = None
-
-    @property
-    def release(self) -> Release:
-        return self.domain.release
-
-
-@define
-class Turn:
-    """What is under way in one conversation; `stored` is the log's end in the store, `base` the turn's first number."""
-
-    model: Model
-    tracker: Tracker
-    dispatcher: Dispatcher
-    stored: int
-    base: int
-    output: OutputChannel | None = None
-    request: RequestKey | None = None
-    fired: Reminder | None = None  # the reminder that it comes from
-    resumed: bool = False  # a part of it was stored before the process that ran it ended
-    answers: list[BotMessage] = field(factory=list)
-    responses: list[Response] = field(factory=list)  # what went to the output, for a request that may come again
-    extra: dict[str, JSON] = field(factory=dict)  # what else the request is answered with
-    reminders: list[Reminder] = field(factory=list)
-    failed: bool = False  # an action did
-    claimed: bool = False
-    effects: bool = False  # something left the process, or a part was stored
-    start: int | None = None  # of the log as it was kept, where the store was not asked
-
-    def remind(self, event: ReminderScheduled) -> None:
-        """Keep a reminder whose event was logged last."""
-        name = None if self.output is None else self.output.channel_name()
-        tracker = self.tracker
-        self.reminders.append(Reminder(tracker.sender_id, event.name, due_at(event), tracker.end - 1, name))
-
-
-@frozen
-class Outcome:
-    """What a turn came to, now or when the same request came before."""
-
-    answers: list[BotMessage]
-    extra: Mapping[str, JSON]
-    view: TrackerView | None = None
-
-
-#: What a turn does between its beginning and its end; it may be run again when nothing of it left the process.
-Work = Callable[[Turn], Awaitable[None]]
 
 
 @define

@@ -30,8 +30,8 @@ from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
 from rasa_core_api.exceptions import InvalidConfiguration, ModelBusy, TrainingFailed
 from rasa_core_api.models.generation import Generation
-from rasa_core_api.processor import Model
 from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.turn_values import Model
 
 log = Logger()
 

@@ -19,7 +19,7 @@ from rasa_core_api.exceptions import (
 )
 from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.messages import UserMessage
-from rasa_core_api.trackers import EventVerbosity
+from rasa_core_api.tracker_views import EventVerbosity
 from tests.conftest import LoggedFailures
 from tests.fakes import Bot, FakeHTTP
 from tests.samples import domain

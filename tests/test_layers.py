@@ -14,15 +14,15 @@ LEVELS: dict[str, int] = {
     "version": 0, "constants": 0, "exceptions": 0, "jsontext": 0, "messages": 0, "releases": 0, "events": 0,
     "slots": 0, "concurrency": 0,
     # 1 dialogue state
-    "domain": 1, "states": 1, "trackers": 1, "featurizers": 1, "encoding": 1,
+    "domain": 1, "states": 1, "tracker_views": 1, "tracker_state": 1, "trackers": 1, "featurizers": 1, "encoding": 1,
     # 2 parts
     "http": 2, "endpoints": 2, "http_client": 2, "config": 2, "interpreter": 2, "nlu": 2, "nlg": 2,
     "dispatcher": 2, "actions": 2,
     "policies": 2, "legacy": 2, "models": 2, "tracker_store": 2, "broker": 2, "brokers": 2, "channels": 2,
     "training": 2, "settings": 2, "logs": 2, "trusted": 2, "anonymising": 2,
     # 3 one turn
-    "processor": 3, "turns": 3, "claims": 3, "live_trackers": 3, "reminders": 3, "outbox": 3, "event_streams": 3,
-    "retention": 3, "masking": 3,
+    "processor": 3, "turns": 3, "turn_values": 3, "claims": 3, "live_trackers": 3, "reminders": 3, "outbox": 3,
+    "event_streams": 3, "retention": 3, "masking": 3,
     # 4 the agent
     "agent": 4, "model_poller": 4, "model_delivery": 4, "model_rollout": 4, "model_nlu": 4, "model_learning": 4,
     # 5 entry points

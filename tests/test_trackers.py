@@ -17,7 +17,8 @@ from rasa_core_api.events import (
     UserUtteranceReverted,
 )
 from rasa_core_api.exceptions import UnknownVerbosity
-from rasa_core_api.trackers import EventVerbosity, Tracker
+from rasa_core_api.tracker_views import EventVerbosity
+from rasa_core_api.trackers import Tracker
 from tests import naive
 from tests.samples import FORMLESS_LOGS, LOGS, action, domain, user
 

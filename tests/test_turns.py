@@ -17,7 +17,7 @@ from rasa_core_api.messages import BotMessage, RequestKey, UserMessage
 from rasa_core_api.nlg import Response
 from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
-from rasa_core_api.trackers import EventVerbosity
+from rasa_core_api.tracker_views import EventVerbosity
 from rasa_core_api.turns import PATIENCE
 from tests.conftest import LoggedFailures
 from tests.fakes import Bot, FakeHTTP

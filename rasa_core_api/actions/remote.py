@@ -12,7 +12,7 @@ from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import ActionFailed, ActionRejected, InvalidEvent
 from rasa_core_api.http.json_pieces import decode_in_slices
 from rasa_core_api.jsontext import decode, encode
-from rasa_core_api.trackers import EventVerbosity
+from rasa_core_api.tracker_views import EventVerbosity
 
 #: Events and responses that are looked at before the reactor gets its turn.
 _AT_ONCE = 128

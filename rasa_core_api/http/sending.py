@@ -16,7 +16,7 @@ from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
 from rasa_core_api.jsontext import encode
 from rasa_core_api.messages import BotMessage
-from rasa_core_api.trackers import TrackerView
+from rasa_core_api.tracker_views import TrackerView
 
 log = Logger()
 

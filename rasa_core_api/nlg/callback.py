@@ -12,7 +12,8 @@ from rasa_core_api.exceptions import ResponseFailed
 from rasa_core_api.http.json_pieces import decode_in_slices
 from rasa_core_api.jsontext import encode
 from rasa_core_api.nlg import Response, ResponseGenerator
-from rasa_core_api.trackers import EventVerbosity, Tracker
+from rasa_core_api.tracker_views import EventVerbosity
+from rasa_core_api.trackers import Tracker
 
 
 class CallbackGenerator(ResponseGenerator):

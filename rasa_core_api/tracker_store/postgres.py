@@ -12,11 +12,12 @@ from twisted.logger import Logger
 from rasa_core_api.events import Event
 from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
 from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store import postgres_notes as notes
 from rasa_core_api.tracker_store import postgres_reader as reading
-from rasa_core_api.tracker_store import postgres_writer as writing
 from rasa_core_api.tracker_store.checks import check_sender_id
+from rasa_core_api.tracker_store.postgres_jobs import AnyJob, CallJob, ClaimJob, WriteJob
 from rasa_core_api.tracker_store.postgres_reader import LookJob, Reader, ReadJob
-from rasa_core_api.tracker_store.postgres_writer import AnyJob, CallJob, ClaimJob, WriteJob, Writer
+from rasa_core_api.tracker_store.postgres_writer import Writer
 from rasa_core_api.tracker_store.texts import StoredEvents, numbered_blocks
 from rasa_core_api.tracker_store.threads import JobThread, Reactor
 from rasa_core_api.tracker_store.turns import NO_NOTE, FeedEntry, Opening, Reminder, Tail, TurnNote
@@ -64,7 +65,7 @@ class PostgresStore(TrackerStore):
 
     async def _sweep(self) -> None:
         try:
-            await self._change(writing.sweep)
+            await self._change(notes.sweep)
         except RasaCoreError as error:
             log.warn("answers that ran out were not removed: {reason}", reason=str(error))
 
@@ -125,10 +126,10 @@ class PostgresStore(TrackerStore):
         await self._writer.submit(ClaimJob(sender_id, end, owner, seconds))
 
     async def renew(self, owner: str, seconds: float) -> None:
-        await self._change(writing.renew, owner, seconds)
+        await self._change(notes.renew, owner, seconds)
 
     async def release(self, owner: str, sender_id: str | None = None) -> None:
-        await self._change(writing.release, owner, sender_id)
+        await self._change(notes.release, owner, sender_id)
 
     # --- reminders -----------------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ class PostgresStore(TrackerStore):
         return found
 
     async def forget(self, reminder: Reminder) -> bool:
-        found: bool = await self._change(writing.forget, reminder)
+        found: bool = await self._change(notes.forget, reminder)
         return found
 
     # --- the order of all appends ----------------------------------------------------------------------
@@ -164,8 +165,8 @@ class PostgresStore(TrackerStore):
 
     async def set_cursor(self, name: str, position: str) -> None:
         reading.position_of(position)
-        await self._change(writing.set_cursor, name, position)
+        await self._change(notes.set_cursor, name, position)
 
     async def hold(self, role: str, owner: str, seconds: float) -> bool:
-        found: bool = await self._change(writing.hold, role, owner, seconds)
+        found: bool = await self._change(notes.hold, role, owner, seconds)
         return found

@@ -25,7 +25,7 @@ from rasa_core_api.http.sending import (
     view_texts,
 )
 from rasa_core_api.messages import BotMessage
-from rasa_core_api.trackers import TrackerView
+from rasa_core_api.tracker_views import TrackerView
 from tests.conftest import LoggedFailures
 from tests.http.conftest import MakeWire
 from tests.wire import Connection, Wire

@@ -7,7 +7,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, StoreConflict, StoreUnavailable
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.postgres import PostgresStore
-from rasa_core_api.tracker_store.postgres_writer import ClaimJob, WriteJob, Writer
+from rasa_core_api.tracker_store.postgres_jobs import ClaimJob, WriteJob
+from rasa_core_api.tracker_store.postgres_writer import Writer
 
 from .conftest import Servers
 from .servers import free_port

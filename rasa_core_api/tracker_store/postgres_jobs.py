@@ -1,0 +1,60 @@
+"""What the thread that writes to PostgreSQL is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rasa_core_api.tracker_store.texts import Block
+from rasa_core_api.tracker_store.threads import Job
+from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
+
+
+class WriteJob(Job[Any]):
+    """A change of one conversation: an append after `end`, or, without it, a replacement or a deletion."""
+
+    __slots__ = ("blocks", "count", "end", "kind", "note", "sender_id")
+
+    def __init__(
+        self,
+        kind: str,
+        sender_id: str,
+        end: int = 0,
+        count: int = 0,
+        blocks: Sequence[Block] = (),
+        note: TurnNote = NO_NOTE,
+    ) -> None:
+        super().__init__()
+        self.note = note
+        self.kind = kind  # append, replace or delete
+        self.sender_id = sender_id
+        self.end = end
+        self.count = count
+        self.blocks = blocks
+
+
+class ClaimJob(Job[None]):
+    """Claims the log that ends at `end`."""
+
+    __slots__ = ("end", "owner", "seconds", "sender_id")
+
+    def __init__(self, sender_id: str, end: int, owner: str, seconds: float) -> None:
+        super().__init__()
+        self.sender_id = sender_id
+        self.end = end
+        self.owner = owner
+        self.seconds = seconds
+
+
+class CallJob(Job[Any]):
+    """Changes something beside the logs with a function of the connection and its arguments."""
+
+    __slots__ = ("arguments", "function")
+
+    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
+        super().__init__()
+        self.function = function
+        self.arguments = arguments
+
+
+AnyJob = WriteJob | ClaimJob | CallJob
