@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.legacy import Damage
-from rasa_core_api.legacy.pickles import Global, Record, bytes_of
+from rasa_core_api.legacy.pickles import Record, bytes_of, name_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ def integer_of(value: object) -> int:
 
 
 def _called(value: object) -> str:
-    return value.called.name if isinstance(value, Record) and isinstance(value.called, Global) else ""
+    return name_of(value.called) if isinstance(value, Record) else ""
 
 
 def _kind(value: object) -> str:

@@ -65,7 +65,12 @@ class Opaque:
 
 
 def name_of(value: object) -> str:
-    """The last part of a name that would be imported; empty for anything else."""
+    """The last part of a name that would be imported; empty for anything else.
+
+    dill and its kin fetch names of compiled modules, such as numpy's `scalar`, by a call of their own.
+    """
+    if isinstance(value, Record) and isinstance(value.called, Global) and value.called.name in ("getattr", "_get_attr"):
+        return value.arguments[1] if len(value.arguments) == 2 and isinstance(value.arguments[1], str) else ""
     return value.name.rsplit(".", 1)[-1] if isinstance(value, Global) else ""
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from rasa_core_api.legacy import FAILURES, Damage, damaged
 from rasa_core_api.legacy.pickle_machine import Global, Machine, Opaque, Record, name_of
 
-__all__ = ["Global", "Opaque", "Record", "attribute", "bytes_of", "class_name", "load_inert", "mapping_of"]
+__all__ = ["Global", "Opaque", "Record", "attribute", "bytes_of", "class_name", "load_inert", "mapping_of", "name_of"]
 
 MAX_SIZE = 256 << 20  # bytes of one pickle
 

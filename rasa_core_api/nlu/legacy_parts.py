@@ -144,14 +144,24 @@ def _synonyms(part: Part) -> Component:
 
 def _count_vectors(part: Part) -> Component:
     path = part.file()
+    settings = part.config.settings
     vocabulary: dict[str, int] = {}
     if path is not None:
         with _pickle(path) as record:
             vocabulary = _vocabulary(record)
-    settings = part.config.settings
+            settings = {**settings, "analyzer": _analyzer(record, settings["analyzer"])}
     if part.of_0_12:  # texts were put into lower case from 0.12.3 on; there was no setting yet
         settings = {**settings, "lowercase": part.version >= (0, 12, 3)}
     return CountVectors(settings, vocabulary, of_0_12=part.of_0_12)
+
+
+def _analyzer(record: Any, configured: JSON) -> JSON:
+    """What was counted: releases before 0.14 took no notice of what their configuration said."""
+    try:
+        analyzer = attribute(attribute(record, "vect"), "analyzer")
+    except KeyError:
+        return configured
+    return analyzer if analyzer in ("word", "char", "char_wb") else configured
 
 
 def _vocabulary(record: Any) -> dict[str, int]:

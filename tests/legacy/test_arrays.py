@@ -41,6 +41,16 @@ def test_scalars(protocol: int) -> None:
         integer_of(found[2])
 
 
+def test_scalars_of_dill() -> None:
+    """dill spells numpy's compiled functions as an attribute of a module that it imports itself."""
+    pickle_of_0_12 = (
+        b"\x80\x02cdill._dill\n_get_attr\ncdill._dill\n_import_module\nX\x1c\x00\x00\x00numpy.core._multiarray_umath"
+        b"\x85RX\x06\x00\x00\x00scalar\x86Rcnumpy\ndtype\nX\x02\x00\x00\x00i8K\x00K\x01\x87R(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff"
+        b"\xff\xffJ\xff\xff\xff\xffK\x00tbU\x08}\x00\x00\x00\x00\x00\x00\x00\x86R."
+    )
+    assert integer_of(load_inert(pickle_of_0_12, "x.pkl")) == 125
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_lists(protocol: int) -> None:
     """Class names are found in lists, text arrays and arrays of objects."""

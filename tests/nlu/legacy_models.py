@@ -50,9 +50,9 @@ def crf_pickle() -> bytes:
     return writers.pickled(Made("sklearn_crfsuite.estimator.CRF", {"c1": 0.1, "modelfile": resource}))
 
 
-def vocabulary_pickle(words: list[str] = WORDS) -> bytes:
+def vocabulary_pickle(words: list[str] = WORDS, **settings: object) -> bytes:
     vocabulary = {word: np.int64(column) for column, word in enumerate(words)}
-    vectorizer = Made("sklearn.feature_extraction.text.CountVectorizer", {"vocabulary_": vocabulary})
+    vectorizer = Made("sklearn.feature_extraction.text.CountVectorizer", {**settings, "vocabulary_": vocabulary})
     return writers.pickled(
         Made("rasa_nlu.featurizers.count_vectors_featurizer.CountVectorsFeaturizer", {"vect": vectorizer})
     )

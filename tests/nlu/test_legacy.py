@@ -22,7 +22,8 @@ from rasa_core_api.exceptions import UnsupportedModel
 from rasa_core_api.nlu import training
 from rasa_core_api.nlu.embedding import EmbeddingIntents
 from rasa_core_api.nlu.legacy import load_legacy
-from rasa_core_api.nlu.message import Message
+from rasa_core_api.nlu.message import Message, NetworkComponent
+from rasa_core_api.nlu.model import NluModel
 from rasa_core_api.nlu.storage import load_model, save_model
 from rasa_core_api.nlu.svc import SvcIntents
 from tests.nlu import legacy_models
@@ -66,6 +67,25 @@ def test_layout_of_0_13(tmp_path: Path) -> None:
         legacy_models.INTENTS[number] for number in np.argsort(-classifier.similarities(counts))
     ]
     assert model.trained_at == "20180911-113546"
+
+
+def test_analyzer_before_0_14(tmp_path: Path) -> None:
+    """Releases that knew no `analyzer` counted words whatever their configuration said; the vectorizer tells."""
+    metadata = legacy_models.write_0_13(tmp_path)
+    metadata["pipeline"][3]["analyzer"] = "char_wb"
+    legacy_models.write(tmp_path, metadata)
+    (tmp_path / "intent_featurizer_count_vectors.pkl").write_bytes(legacy_models.vocabulary_pickle(analyzer="word"))
+    model, _ = load_legacy(untrainable(tmp_path))
+    assert counts_of(model, "hello rome") == {2: 1.0, 5: 1.0}
+
+
+def counts_of(model: NluModel, text: str) -> dict[int, float]:
+    """The features that the classifier, which is the last part, is given."""
+    message = Message(text)
+    for component in model.components[:-1]:
+        assert not isinstance(component, NetworkComponent)
+        component.process(message)
+    return message.counts
 
 
 def test_layout_of_0_15(tmp_path: Path) -> None:
