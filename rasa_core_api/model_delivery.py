@@ -180,7 +180,7 @@ class ModelDelivery:
         try:
             # replicas of a server may disagree about the ETag of the same bytes
             if self._pulled == (self.agent.fingerprint, delivery.sha256, delivery.signature):
-                self.agent.rename(delivery.tag)
+                self.agent.served.rename(delivery.tag)
             else:
                 generation = await self.installer.load(
                     delivery.path,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from attrs import define, field
 
-from rasa_core_api.agent import NOT_TRAINED_HERE
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
 from rasa_core_api.exceptions import TrainingFailed
+from rasa_core_api.lessons import NOT_TRAINED_HERE
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.installation import Installer
 from rasa_core_api.training.learning_apart import Lesson, Task, keeps_data

@@ -118,7 +118,7 @@ class NluDelivery:
             _unlink(delivery.path)
 
     def _serve(self, interpreter: Interpreter, kept: Kept) -> None:
-        self.agent.install_interpreter(interpreter)
+        self.agent.served.install_interpreter(interpreter)
         self._tag, self._content = kept.tag, (kept.sha256, kept.signature)
         self._loaded_at = self._now()
         log.info("understanding texts with the NLU model of {source}", source=self.pulls.target.shown)

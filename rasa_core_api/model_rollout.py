@@ -106,7 +106,7 @@ class Shadow:
         self.close()
         self._generation = generation
         self._against = None
-        self._agent.observe(self)
+        self._agent.served.observe(self)
         log.info("the shadow {source} predicts beside the model in service", source=generation.source)
 
     def predicted(self, tracker: Tracker, action: str) -> None:
@@ -156,19 +156,19 @@ class Canary:
         self._trial = Trial(settings.max_error_rate, settings.max_disagreement, settings.min_turns, self._withdraw)
         self._generation = generation
         self._prepare(generation)
-        self._agent.route(self._route, generation.domain)
+        self._agent.served.route(self._route, generation.domain)
         log.info(
             "the canary {source} serves {share:g} of the conversations", source=generation.source, share=settings.share
         )
 
     def _prepare(self, generation: Generation) -> None:
-        self._interpreter = self._agent.interpreter
-        self._model = evolve(self._agent.prepare(generation), observer=self)
+        self._interpreter = self._agent.served.interpreter
+        self._model = evolve(self._agent.served.prepare(generation), observer=self)
 
     def _route(self, sender_id: str) -> Model | None:
         if not chosen(sender_id, self._settings.share):
             return None
-        if self._interpreter is not self._agent.interpreter and self._generation is not None:
+        if self._interpreter is not self._agent.served.interpreter and self._generation is not None:
             self._prepare(self._generation)  # another NLU model is in service
         return self._model
 
@@ -208,7 +208,7 @@ class Canary:
         self.withdrawn = reason
         source = "" if self._model is None else self._model.source
         self._model = self._generation = None
-        self._agent.route(None)
+        self._agent.served.route(None)
         if self._trial is not None and self._trial.comparison is not None:
             self._trial.comparison.close()
         log.error("the canary {source} is withdrawn: {reason}", source=source, reason=reason)
@@ -219,7 +219,7 @@ class Canary:
             self._trial.comparison.close()
         if self._model is not None:
             self._model = self._generation = None
-            self._agent.route(None)
+            self._agent.served.route(None)
 
     def status(self) -> dict[str, JSON]:
         """Part of `/status`."""

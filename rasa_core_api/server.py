@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
-from rasa_core_api.agent import Agent, NextAction
+from rasa_core_api.agent import Agent
 from rasa_core_api.concurrency import uninterrupted
 from rasa_core_api.constants import JSON
 from rasa_core_api.domain import Domain
@@ -48,6 +48,7 @@ from rasa_core_api.http.site import ApiSite
 from rasa_core_api.http.streams import Stream, number_after, resume_after, send_stream
 from rasa_core_api.messages import BotMessage, RequestKey
 from rasa_core_api.releases import release_of
+from rasa_core_api.remote_protocol import NextAction
 from rasa_core_api.server_bodies import (
     ContinueRequest,
     ExecuteRequest,

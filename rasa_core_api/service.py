@@ -164,8 +164,8 @@ class Service:
             await deferLater(self.reactor, 0.02)
         if self.agent.busy:
             log.warn("{count} turns were not over after {grace:g} s", count=self.agent.busy, grace=GRACE)
-        if self.agent.interpreter is not None:
-            await self.agent.interpreter.stop()
+        if self.agent.served.interpreter is not None:
+            await self.agent.served.interpreter.stop()
         if self.outbox is not None:
             await self.outbox.stop(FLUSH)
         await self.agent.store.close()

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from rasa_core_api.agent import NO_NEED_TO_CONTINUE, PAUSED
 from rasa_core_api.endpoints import EndpointConfig, Endpoints
 from rasa_core_api.exceptions import (
     AgentNotReady,
@@ -19,6 +18,7 @@ from rasa_core_api.exceptions import (
 )
 from rasa_core_api.interpreter import Interpreter
 from rasa_core_api.messages import UserMessage
+from rasa_core_api.remote_protocol import NO_NEED_TO_CONTINUE, PAUSED
 from rasa_core_api.tracker_views import EventVerbosity
 from tests.conftest import LoggedFailures
 from tests.fakes import Bot, FakeHTTP
@@ -226,7 +226,7 @@ def test_story(bot: Bot) -> None:
 def test_not_ready() -> None:
     """Without a model messages of channels are dropped, everything else says that it has to wait."""
     bot = Bot(domain("0.11"), SCRIPT)
-    bot.agent._model = None
+    bot.agent.served.current = None
     assert bot.wait(bot.agent.handle_message(UserMessage(text="hi"))) == []
     assert bot.agent.status()["is_ready"] is False
     for work in (

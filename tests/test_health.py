@@ -28,7 +28,7 @@ def test_health(ready: bool) -> None:
     """Watchers learn without a token whether the server lives and is ready, and nothing else."""
     bot = Bot(domain("0.11"), {})
     if not ready:
-        bot.agent._model = None
+        bot.agent.served.current = None
     assert get(bot, "/healthz") == (200, {"status": "ok"})
     assert get(bot, "/readyz") == (200 if ready else 503, {"ready": ready})
     assert get(bot, "/status")[0] == 401

@@ -22,9 +22,10 @@ LEVELS: dict[str, int] = {
     "training": 2, "settings": 2, "logs": 2, "trusted": 2, "anonymising": 2,
     # 3 one turn
     "processor": 3, "turns": 3, "turn_values": 3, "claims": 3, "live_trackers": 3, "reminders": 3, "outbox": 3,
-    "event_streams": 3, "retention": 3, "masking": 3,
+    "event_streams": 3, "retention": 3, "masking": 3, "predictions": 3, "remote_protocol": 3,
     # 4 the agent
-    "agent": 4, "model_poller": 4, "model_delivery": 4, "model_rollout": 4, "model_nlu": 4, "model_learning": 4,
+    "agent": 4, "served_model": 4, "lessons": 4, "model_poller": 4, "model_delivery": 4, "model_rollout": 4,
+    "model_nlu": 4, "model_learning": 4,
     # 5 entry points
     "server": 5, "run": 5, "train": 5, "evaluate": 5, "test": 5, "visualize": 5, "check": 5, "conversations": 5,
     "model_server": 5, "service": 5, "worker": 5, "supervisor": 5, "__main__": 5, "__init__": 0,

@@ -52,7 +52,7 @@ class Site:
         self.bot = Bot(domain("0.11"), {"greet": ["utter_hi"]})
         self.agent = self.bot.agent
         if not ready:
-            self.agent._model = None
+            self.agent.served.current = None
         self.answer: list[object] = [reply(503), CLOSE]
         self.server = WireServer(self.bot.clock, lambda _: self.answer)
         keep = tmp_path / "kept"

@@ -16,8 +16,8 @@ from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from rasa_core_api.agent import MAX_LESSONS
 from rasa_core_api.exceptions import InvalidParameter, ModelBusy, TrainingFailed
+from rasa_core_api.lessons import MAX_LESSONS
 from rasa_core_api.model_learning import ModelLearning
 from rasa_core_api.models.installation import Installer
 from rasa_core_api.models.loader import load_generation

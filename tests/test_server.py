@@ -76,7 +76,7 @@ def wire(bot: Bot) -> Wire:
 
 def empty(bot: Bot) -> Bot:
     """The same bot before any model is loaded."""
-    bot.agent._model = None
+    bot.agent.served.current = None
     return bot
 
 

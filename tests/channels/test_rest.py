@@ -104,7 +104,7 @@ def test_malformed_json(wire: Wire) -> None:
 
 def test_no_model_yet(bot: Bot, wire: Wire) -> None:
     """While no model is loaded the message is dropped and the answer is empty."""
-    bot.agent._model = None
+    bot.agent.served.current = None
     assert wire.post(WEBHOOK, {"message": "/greet"}).json() == []
     assert wire.post(WEBHOOK + "?stream=true", {"message": "/greet"}).body == b""
 
