@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from rasa_core_api.config import read_yaml_file
 from rasa_core_api.constants import JSON
@@ -27,16 +27,16 @@ _TOP_LEVEL = ("language", "pipeline", "data", "confidence_scale")
 
 @frozen
 class ComponentConfig:
-    """One component: its name of 0.13, its settings (defaults filled in), and the name under which it was asked for."""
+    """One component: its name of 0.13, its settings (defaults filled in), and the name under which it was asked for.
+
+    `modern` says that the pipeline is one of 0.15, whose names results then carry: only 0.15 knew these names, and it
+    gave them to components that were asked for under an old one too.
+    """
 
     name: str
     settings: Mapping[str, JSON]
     written: str = field(default="", eq=False)
-
-    @property
-    def modern(self) -> bool:
-        """Whether it was named as in 0.15; results then carry that name."""
-        return bool(self.written) and self.written not in CLASS_NAMES
+    modern: bool = field(default=False, eq=False)
 
     @property
     def shown(self) -> str:
@@ -92,6 +92,8 @@ def config_from_json(value: JSON, file: str) -> PipelineConfig:
         _component(item, file, f"pipeline[{number}]", scale, remarks) for number, item in enumerate(pipeline)
     )
     _check_order(components, file)
+    if any(part.written not in CLASS_NAMES and part.name != "intent_classifier_linear" for part in components):
+        components = tuple(evolve(part, modern=True) for part in components)
     return PipelineConfig(language, components, tuple(remarks))
 
 

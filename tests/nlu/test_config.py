@@ -67,6 +67,13 @@ def test_both_families_of_names() -> None:
     assert canonical_name("bot.Sentiment") is None
 
 
+def test_mixed_names() -> None:
+    """One name of 0.15 makes a pipeline of 0.15, which knew both; our own component belongs to neither."""
+    mixed = components("tokenizer_whitespace", "ner_crf", "EntitySynonymMapper", "intent_classifier_linear")
+    assert [part.shown for part in mixed[1:3]] == ["CRFEntityExtractor", "EntitySynonymMapper"]
+    assert components("tokenizer_whitespace", "ner_crf", "LinearIntentClassifier")[1].shown == "ner_crf"
+
+
 def test_confidence_scale() -> None:
     """The scale at the top holds for the classifiers that have one, unless they say otherwise."""
     value = {"confidence_scale": "calibrated", "pipeline": "spacy_sklearn"}

@@ -143,7 +143,7 @@ def test_network_part(saved: tuple[NluModel, Path]) -> None:
 
     load_model(saved[1], connect)
     expected = {**defaults("ner_duckling_http"), "url": "http://d"}
-    assert seen == [(expected, "ner_duckling_http", "en")]
+    assert seen == [(expected, "DucklingHTTPExtractor", "en")]
 
 
 def test_damage(saved: tuple[NluModel, Path], tmp_path: Path) -> None:
