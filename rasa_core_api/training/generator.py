@@ -7,7 +7,6 @@ Source of the rules: the observed behaviour of 0.9 to 0.14; with seed 42 the dia
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from random import Random
 
 from attrs import define, evolve, field, frozen
@@ -43,11 +42,11 @@ Progress = Callable[[float, str], None]
 
 @frozen(eq=False)
 class Chunk:
-    """Events of a dialogue, the story block they are from, and the events before them."""
+    """Events of a dialogue, the story block they are from (None where dialogues were joined), and the events before."""
 
     previous: Chunk | None
     events: Sequence[Event]
-    block: str
+    block: str | None
 
     def chain(self) -> list[Chunk]:
         """This one and all before it, oldest first."""
@@ -84,15 +83,24 @@ class Dialogue:
         """The story block of each action that counts, oldest first."""
         if self.last_chunk is None:
             return []
-        pairs = [(event, chunk.block) for chunk in self.last_chunk.chain() for event in chunk.events]
+        pairs = [(event, chunk.block or "") for chunk in self.last_chunk.chain() for event in chunk.events]
         kept = applied_positions([event for event, _ in pairs])
         return [pairs[index][1] for index in kept if isinstance(pairs[index][0], ActionExecuted)]
 
     @property
     def name(self) -> str:
-        """The names of the story blocks it runs through, none twice in a row."""
-        chain = self.last_chunk.chain() if self.last_chunk else []
-        return " > ".join(block for block, _ in groupby(chunk.block for chunk in chain))
+        """The names of the story blocks it runs through since it was joined.
+
+        One that is among them, split at ` > `, is not added again.
+        """
+        name = ""
+        for chunk in self.last_chunk.chain() if self.last_chunk else ():
+            block = chunk.block
+            if not name or block is None:
+                name = block or ""
+            elif block not in name.split(" > "):
+                name += f" > {block}"
+        return name
 
 
 def applied_positions(events: Sequence[Event]) -> list[int]:
@@ -335,6 +343,8 @@ class _Generator:
     # --- playing -------------------------------------------------------------------------------------
 
     def _play(self, part: _Part, incoming: list[Dialogue]) -> list[Dialogue]:
+        if not part.events:
+            return []  # 0.9 to 0.11: a step of left out listens alone leads nowhere
         if part.reverts or self.settings.event_limit is not None:
             return self._play_reverting(part, incoming)
         played = []
@@ -370,6 +380,8 @@ class _Generator:
         finishes = self.domain.release.finishes_reverted
         going, block = incoming, part.step.block_name
         ended: list[Dialogue] = []
+        if finishes:
+            going = [evolve(dialogue, last_chunk=Chunk(dialogue.last_chunk, (), block)) for dialogue in going]
         for event, number in zip(part.events, part.numbers, strict=True):
             if isinstance(event, REVERTING) and (finishes or not isinstance(event, Restarted)):
                 ended += going
@@ -379,7 +391,7 @@ class _Generator:
             return going
         return [*going, *ended]
 
-    def _after(self, dialogue: Dialogue, event: Event, number: int, block: str) -> Dialogue:
+    def _after(self, dialogue: Dialogue, event: Event, number: int, block: str | None) -> Dialogue:
         chunk = Chunk(dialogue.last_chunk, (event,), block)
         context, turns = dialogue.context, dialogue.turns
         if isinstance(event, ActionReverted):
@@ -412,8 +424,7 @@ class _Generator:
         chosen = self.story_ends[: self.settings.augmentation_factor]
         started = []
         for dialogue in chosen:
-            block = dialogue.last_chunk.block if dialogue.last_chunk else ""
-            started.append(self._after(evolve(dialogue, is_augmented=True), undo, -1, block))
+            started.append(self._after(evolve(dialogue, is_augmented=True), undo, -1, None))
         return {STORY_START: started}
 
     def _limit_augmented(self, limit: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 from attrs import define, field
 
 from rasa_core_api.constants import ACTION_LISTEN, JSON
-from rasa_core_api.events import EVENT_TYPES, ActionExecuted, Event, SlotSet, UserUttered
+from rasa_core_api.events import EVENT_TYPES, ActionExecuted, Event, ReminderScheduled, SlotSet, UserUttered
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import InvalidEvent, InvalidTrainingData, RasaCoreError
 from rasa_core_api.jsontext import decode
@@ -36,6 +36,8 @@ MAX_FILE_SIZE = 64 * 1024 * 1024
 #: Parse data of the text of a story line, as the intent syntax gives them.
 Parse = Callable[[str], Mapping[str, JSON]]
 
+_NEWLINE = re.compile(r"\r\n|\r|\n")  # what else `splitlines` splits at may stand in the value of an entity
+_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 _COMMENT = re.compile(r"<!--.*?-->")
 _TEMPLATE = re.compile(r"`([^`]*)`")
 _FORM_LINE = re.compile(r"[-*]\s+form: ")
@@ -103,7 +105,7 @@ class StoryReader:
     def read_text(self, text: str, source: str) -> None:
         """Add the stories of `text`; `source` names it in errors."""
         self._block = None
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(_NEWLINE.split(text), 1):
             self._place = Place(source, number)
             self._read_line(line)
         self._finish_block()
@@ -169,6 +171,7 @@ class StoryReader:
             self._notice("skipped a line without a name; expected an action or an event after '-'")
             return
         name, parameters = self._named(text, "an action or an event")
+        block.continue_story()  # an `action_listen` that is left out does so too
         for event in self._events_of(name, parameters):
             block.add_event(event, self._place)
 
@@ -179,6 +182,8 @@ class StoryReader:
             return [SlotSet(key=key, value=value, timestamp=0.0) for key, value in parameters.items()]
         parameters.setdefault("name", name)
         known = name in EVENT_TYPES and name != ActionExecuted.type_name
+        if name == ReminderScheduled.type_name and parameters.get("action") is None:
+            parameters["action"] = parameters["name"]  # the releases read a reminder without an action too
         if not known or (name in _FORM_EVENTS and not self._release.has_forms):
             action = parameters["name"]
             if not isinstance(action, str):
@@ -193,7 +198,7 @@ class StoryReader:
         return [] if event is None else [event]
 
     def _message(self, block: BlockBuilder, text: str) -> None:
-        alternatives = [self._one_message(part.strip()) for part in text.split(" OR ")]
+        alternatives = [self._one_message(part.strip()) for part in _alternatives(text)]
         self._forked(lambda: block.add_messages(alternatives, self._place))
 
     def _forked(self, add: Callable[[], T]) -> T:
@@ -236,6 +241,18 @@ class StoryReader:
             },
             timestamp=0.0,
         )
+
+
+def _alternatives(text: str) -> list[str]:
+    """The parts between ` OR `, which separates nothing inside the quotes of a JSON object."""
+    parts: list[str] = []
+    for part in text.split(" OR "):
+        _, brace, values = parts[-1].partition("{") if parts else ("", "", "")
+        if brace and len(_QUOTE.findall(values)) % 2:
+            parts[-1] += f" OR {part}"
+        else:
+            parts.append(part)
+    return parts
 
 
 def read_marked(text: str) -> tuple[str, list[dict[str, JSON]]]:

@@ -134,7 +134,7 @@ class BlockBuilder:
         return not checkpoint.conditions
 
     def add_event(self, event: Event, place: Place) -> None:
-        self._ensure()
+        self.continue_story()
         for step in self._current:
             step.events.append(event)
             step.places.append(place)
@@ -144,7 +144,7 @@ class BlockBuilder:
         if len(messages) == 1:
             self.add_event(messages[0], place)
             return
-        self._ensure()
+        self.continue_story()
         self._check_forks(len(self._current) * len(messages))
         meeting = self._ids.fork()
         forks = []
@@ -166,7 +166,8 @@ class BlockBuilder:
         """The steps of the block, oldest first."""
         return [*self._done, *self._current]
 
-    def _ensure(self) -> None:
+    def continue_story(self) -> None:
+        """Go on after the checkpoints read so far; a step begins even if nothing follows."""
         finished = [step for step in self._current if step.ends]
         going_on = [step for step in self._current if not step.ends]
         self._done += finished

@@ -97,6 +97,22 @@ def test_rewind_and_restart() -> None:
     assert all_actions(generated('## s\n* a\n- slot{"t": true}\n- u1\n- restart\n* c\n- u2\n')) == ["- u1", "- u2 -"]
 
 
+def test_left_out_listens() -> None:
+    """What consists of left out listens alone is a story of 0.11 where it ends, and leads nowhere."""
+    assert all_actions(generated("## s\n* a OR b\n- action_listen\n", "0.11")) == ["- -", "- -"]
+    text = "## s\n- action_listen\n> x\n## t\n> x\n* b\n- u2\n"
+    assert all_actions(generated(text, "0.11")) == []
+    assert all_actions(generated(text, "0.14")) == ["- - u2 -"]
+
+
+def test_names() -> None:
+    """A dialogue is named by its blocks, each once, from where it was joined on."""
+    text = "## one\n* a\n> x\n## two\n> x\n* b\n- u1\n> y\n## one\n> y\n* c\n- undo\n- u2\n## four\n* d\n- u3\n"
+    assert sorted(dialogue.name for dialogue in generated(text).dialogues) == ["four", "one > two", "one > two"]
+    joined = {dialogue.name for dialogue in generated(text, factor=5).dialogues if dialogue.is_augmented}
+    assert {"", "four", "one > two"} <= joined and not any(name.startswith("four >") for name in joined)
+
+
 def test_opening_action() -> None:
     """An action before any message is no example."""
     data = generated("## s\n- u1\n* a\n- u2\n", history=2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasa_core_api.events import ActionExecuted, AllSlotsReset, Event, Form, SlotSet, UserUttered
+from rasa_core_api.events import ActionExecuted, AllSlotsReset, Event, Form, ReminderScheduled, SlotSet, UserUttered
 from rasa_core_api.exceptions import InvalidTrainingData
 from rasa_core_api.releases import BY_NAME
 from rasa_core_api.training.story_reader import read_marked, read_stories
@@ -124,6 +124,27 @@ def test_errors(text: str, line: int, expected: str) -> None:
     assert str(caught.value).startswith(f"stories.md:{line}: ")
     assert expected in str(caught.value)
     assert caught.value.details == {"file": "stories.md", "line": line}
+
+
+def test_values_of_entities() -> None:
+    """An OR, a brace or a line separator of Unicode inside quotes belongs to the value."""
+    (step,) = read('## s\r\n* a{"e": "x OR \u2028 y}\u0085{"}\r- u1\n').steps
+    event = step.events[0]
+    assert isinstance(event, UserUttered) and event.entities[0]["value"] == "x OR \u2028 y}\u0085{"
+    assert [len(step.events) for step in read('## s\n* a{"e": "x\\" OR y"} OR b OR c{"e": "OR"}\n').steps] == [1, 1, 1]
+
+
+def test_left_out_listen() -> None:
+    """Up to 0.11 an `action_listen` is left out, but the story goes on there, as after an OR."""
+    text = "## s\n* a OR b\n- action_listen\n"
+    assert [shape(step)[1] for step in read(text, "0.11").steps] == [["* a"], ["* b"], []]
+    assert [shape(step)[1] for step in read(text, "0.14").steps] == [["* a"], ["* b"], ["action_listen"]]
+
+
+def test_reminder() -> None:
+    """A reminder without an action has its name for one."""
+    (step,) = read('## s\n* a\n- reminder{"name": "u1", "date_time": "2018-09-03T11:41:10"}\n').steps
+    assert isinstance(step.events[1], ReminderScheduled) and step.events[1].action_name == "u1"
 
 
 def test_strange_lines() -> None:
