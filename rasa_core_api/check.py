@@ -20,7 +20,7 @@ from rasa_core_api.models.loader import load_generation
 from rasa_core_api.models.persisting import TARGETS, target_release
 from rasa_core_api.slots import ClassFinder
 from rasa_core_api.training.checking import check_contradictions, check_stories, check_unused
-from rasa_core_api.training.console import use_one_thread
+from rasa_core_api.training.console import until_interrupted, use_one_thread
 from rasa_core_api.training.findings import DomainText, Finding, check_domain
 from rasa_core_api.training.project_checks import check_action_server, check_credentials, check_endpoints
 from rasa_core_api.training.story_reader import read_stories
@@ -186,4 +186,4 @@ def _pickles(path: Path) -> Iterable[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_interrupted(lambda: main()))

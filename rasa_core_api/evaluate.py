@@ -21,10 +21,11 @@ from rasa_core_api.interpreter import RegexInterpreter
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.models.loader import load_generation
 from rasa_core_api.training.console import (
-    ProgressLine,
     add_logging_options,
     add_trusted_option,
     begin_logging,
+    progress_line,
+    until_interrupted,
     use_one_thread,
 )
 from rasa_core_api.training.evaluation import Evaluation, ParseMessage, evaluate_stories
@@ -88,7 +89,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     page, failed = _places(options)
 
     async def work(parse: ParseMessage | None) -> Evaluation:
-        progress = ProgressLine(sys.stderr)
+        progress = progress_line(options, sys.stderr)
         try:
             return await evaluate_stories(
                 files.steps,
@@ -215,4 +216,4 @@ def _correct(options: argparse.Namespace, directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(log_to=sys.stderr))
+    sys.exit(until_interrupted(lambda: main(log_to=sys.stderr)))

@@ -25,11 +25,12 @@ from rasa_core_api.models.persisting import TARGETS, WrittenModel, WrittenPolicy
 from rasa_core_api.releases import Release
 from rasa_core_api.slots import ClassFinder, refuse_classes
 from rasa_core_api.training.console import (
-    ProgressLine,
     add_logging_options,
     add_trusted_option,
     begin_logging,
     duration,
+    progress_line,
+    until_interrupted,
     use_one_thread,
 )
 from rasa_core_api.training.examples import action_fingerprints
@@ -210,7 +211,7 @@ def _train(options: argparse.Namespace) -> int:
     if not options.no_check:
         _check(options, domain, files, longest_history(policies))
     _warn(files)
-    trained = _with_progress(files, domain, policies, options.augmentation)
+    trained = _with_progress(options, files, domain, policies)
     out = Path(options.out)
     persist(written(trained, options.for_release, files, keep_stories=options.dump_stories), out)
     if options.debug_plots:
@@ -255,10 +256,12 @@ def _warn(files: StoryFiles) -> None:
         print(f"{notice.place}: {notice.text}", file=sys.stderr)
 
 
-def _with_progress(files: StoryFiles, domain: Domain, policies: Sequence[PolicySettings], augmentation: int) -> Trained:
-    progress = ProgressLine(sys.stderr)
+def _with_progress(
+    options: argparse.Namespace, files: StoryFiles, domain: Domain, policies: Sequence[PolicySettings]
+) -> Trained:
+    progress = progress_line(options, sys.stderr)
     try:
-        return train(files.steps, domain, policies, augmentation_factor=augmentation, progress=progress)
+        return train(files.steps, domain, policies, augmentation_factor=options.augmentation, progress=progress)
     finally:
         progress.close()
 
@@ -385,8 +388,8 @@ def _compare(options: argparse.Namespace) -> int:
                 files = _read(options, release, percentage, run * 1000 + number)
                 if len(counts) < len(options.percentages) and settings is policies[0]:
                     counts.append(len(files.steps))
-                print(f"run {run}: {name} without {percentage} % of the stories", file=sys.stderr)
-                trained = _with_progress(files, domain, settings, options.augmentation)
+                log.info("run {run}: {name} without {share} % of the stories", run=run, name=name, share=percentage)
+                trained = _with_progress(options, files, domain, settings)
                 model = written(trained, options.for_release, files, keep_stories=options.dump_stories)
                 persist(model, out / f"run_{run}" / f"{name}{number}")
     (out / "num_stories.json").write_text(json.dumps(counts), "utf-8")
@@ -395,4 +398,4 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(log_to=sys.stderr))
+    sys.exit(until_interrupted(lambda: main(log_to=sys.stderr)))

@@ -15,7 +15,7 @@ from rasa_core_api.events import UserUttered
 from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
 from rasa_core_api.interpreter import RegexInterpreter
 from rasa_core_api.releases import LATEST
-from rasa_core_api.training.console import add_logging_options, add_trusted_option, begin_logging
+from rasa_core_api.training.console import add_logging_options, add_trusted_option, begin_logging, until_interrupted
 from rasa_core_api.training.drawing import draw
 from rasa_core_api.training.fetching import add_stories_options, stories_path
 from rasa_core_api.training.generator import Settings, generate
@@ -102,4 +102,4 @@ def _examples(path: Path) -> Example:
 
 
 if __name__ == "__main__":
-    sys.exit(main(log_to=sys.stderr))
+    sys.exit(until_interrupted(lambda: main(log_to=sys.stderr)))

@@ -184,6 +184,26 @@ def test_replaces_whole_models(bot: Path) -> None:
     assert sorted(entry.name for entry in bot.iterdir()) == ["domain.yml", "model", "policies.yml", "stories.md"]
 
 
+def test_interrupted_while_replacing(bot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control-C between taking the old model away and putting the new one there leaves the old one."""
+    policies = ["-c", str(bot / "memory.yml"), "--quiet"]
+    (bot / "memory.yml").write_text("policies: [{name: MemoizationPolicy}]")
+    assert main(command(bot, *policies)) == 0
+    before = sorted(path.name for path in bot.iterdir())
+    rename = os.rename
+
+    def interrupt(old: Path, new: Path) -> None:
+        if old.name.endswith(".new"):
+            raise KeyboardInterrupt
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        main(command(bot, *policies))
+    assert sorted(path.name for path in bot.iterdir()) == before
+    assert load_generation(bot / "model").ensemble.policies
+
+
 def test_repeatable(bot: Path) -> None:
     """The same stories give the same model, byte for byte, but for times."""
     found = []

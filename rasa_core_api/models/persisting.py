@@ -144,11 +144,12 @@ def _replace(new: Path, target: Path) -> None:
             os.replace(entry, kept)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    os.rename(target, old / target.name)
     try:
+        os.rename(target, old / target.name)
         os.rename(new, target)
-    except OSError:
-        os.rename(old / target.name, target)
+    except BaseException:  # control-C too
+        if not target.exists():
+            os.rename(old / target.name, target)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

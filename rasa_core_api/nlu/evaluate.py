@@ -19,7 +19,13 @@ from rasa_core_api.nlu.data import TrainingData
 from rasa_core_api.nlu.data_loading import load_data
 from rasa_core_api.nlu.evaluation import Evaluation, answers_of, averages, cross_validate, is_error, total
 from rasa_core_api.nlu.evaluation_page import page
-from rasa_core_api.training.console import ProgressLine, add_logging_options, begin_logging, use_one_thread
+from rasa_core_api.training.console import (
+    add_logging_options,
+    begin_logging,
+    progress_line,
+    until_interrupted,
+    use_one_thread,
+)
 
 MODES = ("evaluation", "crossvalidation")
 
@@ -91,7 +97,7 @@ def evaluate(options: argparse.Namespace) -> Evaluation:
     config = read_config(Path(options.config), os.environ) if options.config else default_config()
     data = load_data(Path(options.data), config.language).with_lookups_read([Path()])
     _check_folds(options.folds, data)
-    progress = ProgressLine(sys.stderr)
+    progress = progress_line(options, sys.stderr)
     try:
         evaluation = cross_validate(
             config,
@@ -133,4 +139,4 @@ def _summary(evaluation: Evaluation) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_interrupted(lambda: main()))

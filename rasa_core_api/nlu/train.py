@@ -19,7 +19,15 @@ from rasa_core_api.nlu.components import TEMPLATES
 from rasa_core_api.nlu.config import default_config, read_config
 from rasa_core_api.nlu.data import TrainingData
 from rasa_core_api.nlu.data_loading import load_data
-from rasa_core_api.training.console import ProgressLine, add_logging_options, begin_logging, duration, use_one_thread
+from rasa_core_api.training.console import (
+    ProgressLine,
+    add_logging_options,
+    begin_logging,
+    duration,
+    progress_line,
+    until_interrupted,
+    use_one_thread,
+)
 from rasa_core_api.training.fetching import fetch
 
 
@@ -76,7 +84,7 @@ def train(options: argparse.Namespace, now: datetime) -> Path:
         from rasa_core_api.nlu.storage import save_model
         from rasa_core_api.nlu.training import train_model
 
-        progress, begin = _Progress(), monotonic()
+        progress, begin = _Progress(options), monotonic()
         try:
             model, remarks = train_model(config, data, trained_at=stamp, roots=[Path()], progress=progress)
         finally:
@@ -128,13 +136,14 @@ def _summary(data: TrainingData) -> str:
 class _Progress:
     """One line of progress with the time left for each part that takes long."""
 
-    _line: ProgressLine | None = None
+    _options: argparse.Namespace
+    _line: ProgressLine | None = field(default=None, init=False)
     _part: str = field(default="", init=False)
 
     def __call__(self, part: str, done: int, most: int, note: str) -> None:
         if self._line is None or part != self._part:
             self.close()
-            self._part, self._line = part, ProgressLine(sys.stderr)
+            self._part, self._line = part, progress_line(self._options, sys.stderr)
         if done or note:
             self._line(done / most, f"{part}{': ' + note if note else ''}")
 
@@ -144,4 +153,4 @@ class _Progress:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_interrupted(lambda: main()))

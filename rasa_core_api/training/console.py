@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, MutableMapping
 from time import monotonic
 from typing import TextIO
@@ -56,13 +57,28 @@ def begin_logging(level: LogLevel, stream: TextIO) -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
 
 
+def progress_line(options: argparse.Namespace, stream: TextIO) -> ProgressLine:
+    """Progress as the logging options ask for it: none with `--quiet`."""
+    return ProgressLine(stream, silent=options.loglevel is LogLevel.warn)
+
+
+def until_interrupted(main: Callable[[], int]) -> int:
+    """The exit code of `main`, or 130 after control-C, which is no reason for a traceback."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+
+
 @define
 class ProgressLine:
-    """One line that is rewritten on a terminal, and otherwise one line every few seconds."""
+    """One line that is rewritten on a terminal, and otherwise one line every few seconds; none if `silent`."""
 
     _stream: TextIO
     _clock: Callable[[], float] = monotonic
     _every: float = 5.0  # seconds between lines that stay
+    _silent: bool = field(default=False, kw_only=True)
     _begin: float = field(init=False)
     _shown: float = field(init=False, default=float("-inf"))
     _open: bool = field(init=False, default=False)
@@ -72,6 +88,8 @@ class ProgressLine:
 
     def __call__(self, share: float, what: str) -> None:
         """`share` is what is done, 0 to 1."""
+        if self._silent:
+            return
         now = self._clock()
         terminal = self._stream.isatty()
         if now - self._shown < (0.1 if terminal else self._every) and share < 1:

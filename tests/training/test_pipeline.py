@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import pytest
 
 from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData
 from rasa_core_api.releases import BY_NAME
-from rasa_core_api.training.console import ProgressLine, duration
+from rasa_core_api.training.console import ProgressLine, add_logging_options, duration, progress_line, until_interrupted
 from rasa_core_api.training.fetching import fetch
 from rasa_core_api.training.pipeline import train
 from rasa_core_api.training.policy_file import read_policies
@@ -79,6 +80,18 @@ def test_time_left() -> None:
         assert screen.text.count("\n") == (1 if terminal else 2)
 
 
+def test_quiet() -> None:
+    """With --quiet there is no progress, unless a later option asks for it."""
+    parser = argparse.ArgumentParser()
+    add_logging_options(parser)
+    for words, told in (["--quiet"], 0), (["--quiet", "-v"], 1), (["--debug"], 1), ([], 1):
+        screen = Screen(terminal=False)
+        line = progress_line(parser.parse_args(words), screen)  # type: ignore[arg-type]
+        line(0.5, "network")
+        line.close()
+        assert screen.text.count("network") == told
+
+
 def test_durations() -> None:
     """Times are said in the unit that fits."""
     assert [duration(seconds) for seconds in (7.6, 200, 3900)] == ["8 s", "3 min 20 s", "1 h 05 min"]
@@ -89,3 +102,13 @@ def test_addresses(url: str) -> None:
     """Only http and https are fetched; what does not answer is named."""
     with pytest.raises(InvalidTrainingData, match=url.split("/")[0]):
         fetch(url)
+
+
+def test_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control-C ends a command with status 130 and one line."""
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert until_interrupted(interrupted) == 130 and until_interrupted(lambda: 3) == 3
+    assert capsys.readouterr().err == "\ninterrupted\n"
