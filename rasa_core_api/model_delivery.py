@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
-from twisted.web.iweb import IAgent
 
 from rasa_core_api.agent import Agent
 from rasa_core_api.constants import JSON
@@ -32,6 +31,9 @@ from rasa_core_api.models.rehearsal import Rehearsal, rehearse_apart
 from rasa_core_api.models.workshop import Kept, Workshop
 from rasa_core_api.nlu.loader import EmbeddedInterpreter, cache_directory, load_nlu
 
+if TYPE_CHECKING:
+    from treq.client import HTTPClient
+
 log = Logger()
 
 
@@ -48,7 +50,7 @@ class ModelDelivery:
     _clock: IReactorTime
     _now: Callable[[], float]  # seconds since the epoch
     _worker: Callable[..., Awaitable[Any]]
-    _new_http: Callable[[], IAgent]
+    _new_http: Callable[[], HTTPClient]
     pulls: PullSettings | None = None
     nlu_pulls: PullSettings | None = None
     poller: ModelPoller | None = field(default=None, init=False)
@@ -61,7 +63,7 @@ class ModelDelivery:
     _pulled: tuple[str, str, str | None] | None = field(default=None, init=False)
     _last_upload_error: str | None = field(default=None, init=False)
     _starting: Deferred[None] | None = field(default=None, init=False)
-    _http: IAgent | None = field(default=None, init=False)
+    _http: HTTPClient | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.agent.installer = self
@@ -317,10 +319,10 @@ def _interpreter_loader(agent: Agent, reactor: Any, environ: Mapping[str, str]) 
     return load
 
 
-def _new_http(reactor: Any) -> IAgent:
-    from rasa_core_api.models.connecting import new_agent  # who pulls no model need not pay for a client
+def _new_http(reactor: Any) -> HTTPClient:
+    from rasa_core_api.models.connecting import new_client  # who pulls no model need not pay for a client
 
-    return new_agent(reactor)
+    return new_client(reactor)
 
 
 def _remove(delivery: Delivery) -> None:

@@ -6,7 +6,8 @@
     UNREACHABLE ◀──▶ UNUSABLE               no usable answer / a model that cannot be served
 
 Every state leads to every other but STARTING; whatever happens, the model in service stays until a better one
-was really loaded. One log line a change of state, none for a quiet pull.
+was really loaded. One log line a change of state, and one where another model is refused for another reason; none for
+a quiet pull.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ _ONCE_INTERVAL = 100.0
 #: A model that was refused is fetched again after this many pulls, then after twice as many...
 _REFUSED_PULLS = 4
 _REFUSED_PULLS_MOST = 64
+#: Reasons that are told while models are refused without a good one between.
+_MOST_REASONS = 10
 
 
 class State(Enum):
@@ -82,6 +85,7 @@ class ModelPoller:
     _refused: _Refused | None = field(default=None, init=False)
     _last_check: float | None = field(default=None, init=False)
     _last_error: str | None = field(default=None, init=False)
+    _reasons: set[str] = field(factory=set, init=False)  # why the server or its models could not be used in this state
     _loop: LoopingCall = field(init=False)
     _round: Deferred[None] | None = field(default=None, init=False)
     _running: Deferred[LoopingCall] | None = field(default=None, init=False)
@@ -136,7 +140,7 @@ class ModelPoller:
             error = str(failed)
         except Exception as failed:  # one that got out would end the polling for good
             error = f"{type(failed).__name__} while pulling"
-            if error != self._last_error:
+            if error not in self._reasons:
                 log.failure("pulling a model from {url} failed", url=self._name)
         else:
             return True
@@ -197,12 +201,18 @@ class ModelPoller:
         refused.pass_by = min(_REFUSED_PULLS * 2 ** (refused.times - 1), _REFUSED_PULLS_MOST)
 
     def _enter(self, state: State, error: str | None = None, told: bool = False) -> None:
-        changed = not told and (state is not self.state or (error is not None and error != self._last_error))
+        if state is not self.state:
+            self._reasons.clear()
+        elif error is not None and error != self._last_error:
+            log.debug("{url}: {error}", url=self._name, error=error)
+        news = not told and (state is not self.state or self._is_news(state, error))
         self.state = state
         self._last_error = error
+        if error is not None and len(self._reasons) < _MOST_REASONS:
+            self._reasons.add(error)
         if state in (State.CURRENT, State.ABSENT):
             self._failures = 0
-        if not changed:
+        if not news:
             return
         if state is State.CURRENT:
             log.info("the model server {url} has the model in service", url=self._name)
@@ -214,6 +224,10 @@ class ModelPoller:
             )
         else:
             log.warn("cannot get a model from {url}, will try again: {error}", url=self._name, error=error)
+
+    def _is_news(self, state: State, error: str | None) -> bool:
+        """Whether an error is worth a line in an unchanged state: it is of the next model that cannot be served."""
+        return state is State.UNUSABLE and error not in self._reasons and len(self._reasons) < _MOST_REASONS
 
     def _pause(self) -> float:
         """Seconds until the next pull, up to a tenth less so that many servers do not ask together."""

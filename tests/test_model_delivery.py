@@ -81,7 +81,7 @@ class Site:
             self.bot.clock,
             self.bot.clock.seconds,
             inline,
-            lambda: self.server.agent,
+            lambda: self.server.client,
             settings,
             nlu_settings,
         )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -8,14 +9,14 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.model_poller import ModelPoller, State
 from rasa_core_api.models.archives import unpack
 from rasa_core_api.models.download import Delivery, Nothing, Target, fetch
 from tests.conftest import LoggedFailures
-from tests.models.archive_corpus import CORPUS, GOOD, zipped
+from tests.models.archive_corpus import CORPUS, GOOD, tarred, zipped
 from tests.models.wire import CLOSE, RESET, WireServer, reply
 
 INTERVAL = 10.0
@@ -51,7 +52,7 @@ class Site:
     async def fetch(self, fingerprint: str, unwanted: str | None) -> Delivery | Nothing:
         self.count += 1
         path = self.directory / f"download-{self.count}"
-        return await fetch(self.server.agent, self.target, fingerprint, path, self.clock, unwanted)
+        return await fetch(self.server.client, self.target, fingerprint, path, self.clock, unwanted)
 
     async def install(self, delivery: Delivery) -> None:
         room = self.directory / "unpacked"
@@ -161,7 +162,7 @@ def test_new_etag(site: Site) -> None:
     assert site.installed == ["v1", "v2"] and site.served == "v2"
 
 
-@pytest.mark.parametrize("tag", [None, "", "x" * 2000, "a\tb"])
+@pytest.mark.parametrize("tag", ["*", None, "", "x" * 2000, "a\tb"])
 def test_no_etag(site: Site, tag: str | None) -> None:
     """Where no usable ETag comes, the content's hash stands in, and the same content is not installed twice."""
     site.publish(tag)
@@ -478,6 +479,54 @@ def test_redirect(tmp_path: Path) -> None:
     Deferred.fromCoroutine(site.poller.stop())
 
 
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [
+        ("/a model.zip", "models:8000 /a%20model.zip"),
+        ("/mod\u00e9le", "models:8000 /mod%E9le"),
+        ("//eve:pw@cdn:81/x?a=%2B+b#top", "cdn:81 /x?a=%2B+b"),
+        ("http://[::1]:82/x", "[::1]:82 /x"),
+    ],
+)
+def test_odd_redirects(site: Site, location: str, asked: str) -> None:
+    """Blanks and bytes in a place are escaped as browsers do; nobody's user name goes along."""
+    first = [reply(302, Location=location), CLOSE]
+    site.server.script = lambda request: first if b"/core@latest" in request else [reply(404), CLOSE]
+    site.start()
+    path = site.server.requests[-1].split(b" ")[1].decode()
+    assert f"{site.server.header('Host')} {path}" == asked
+    assert site.server.header("Authorization") is None
+
+
+def test_cookies_are_not_kept(site: Site) -> None:
+    """A server's session is not carried from one pull to the next."""
+    site.answer = [reply(404, Set_Cookie="session=1; Path=/"), CLOSE]
+    site.start()
+    site.wait()
+    assert len(site.server.requests) == 2 and site.server.header("Cookie") is None
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
+def test_content_encoding(site: Site, encoding: str) -> None:
+    """A tar.gz that its server calls gzip is taken as it came, whatever it would grow to; no other is asked for."""
+    site.answer = [reply(200, tarred(*GOOD), ETag="v1", Content_Encoding=encoding), CLOSE]
+    site.start()
+    assert site.installed == ["v1"] and site.server.header("Accept-Encoding") == "identity"
+    site.answer = [reply(200, gzip.compress(zipped(*GOOD)), ETag="v2", Content_Encoding=encoding), CLOSE]
+    site.wait()
+    assert site.poller.state is State.UNUSABLE
+    assert "packed once more by gzip" in str(site.poller.status()["last_error"])
+
+
+def test_ipv6(site: Site) -> None:
+    """A model server may have an IPv6 address; its URL is asked for as it was written."""
+    site.target = Target("http://[::1]:8000/core%2Fa?token=a%2Bb+c&x=%7e")
+    site.publish("v1")
+    site.start()
+    assert site.installed == ["v1"] and site.server.header("Host") == "[::1]:8000"
+    assert site.server.requests[0].startswith(b"GET /core%2Fa?token=a%2Bb+c&x=%7e HTTP/1.1")
+
+
 def test_stop_in_download(site: Site) -> None:
     """Stopping gives up a download at once."""
     site.answer = [reply(200, b"PK", length=500, ETag="v1")]
@@ -511,3 +560,36 @@ def test_log_lines(site: Site) -> None:
     lines = [line for line in lines if line["log_namespace"] == "rasa_core_api.model_poller"]
     assert [line["log_level"].name for line in lines] == ["warn", "info"]  # what is installed its installer tells
     assert all(line["url"] == "http://models:8000/core@latest" for line in lines)
+
+
+def test_log_lines_of_a_changing_failure(site: Site) -> None:
+    """A server that fails in another way each time is told once; its bytes are in no line."""
+    lines: list[LogEvent] = []
+    globalLogPublisher.addObserver(lines.append)
+    try:
+        site.publish("v1")
+        site.start()
+        for number in range(20):
+            site.answer = [reply(500 + number), CLOSE] if number % 2 else [b"HTTP/1.1 %d-odd x\r\n\r\n" % number, CLOSE]
+            site.wait(80)
+    finally:
+        globalLogPublisher.removeObserver(lines.append)
+    lines = [line for line in lines if line["log_namespace"] == "rasa_core_api.model_poller"]
+    told = [line for line in lines if line["log_level"] is not LogLevel.debug]
+    assert [line["log_level"].name for line in told] == ["warn"] and site.poller.status()["last_error"]
+    assert not any("odd" in formatEvent(line) for line in lines)
+
+
+def test_log_lines_of_other_refused_models(site: Site) -> None:
+    """Each model that is refused for another reason is told, up to a bound."""
+    lines: list[LogEvent] = []
+    globalLogPublisher.addObserver(lines.append)
+    try:
+        site.start()
+        for number in range(30):
+            site.publish(f"v{number}", zipped((f"../evil{number % 15}", b"x")))
+            site.wait()
+    finally:
+        globalLogPublisher.removeObserver(lines.append)
+    told = [line for line in lines if line["log_level"] is LogLevel.error]
+    assert len(told) == 10 and "evil14" in str(site.poller.status()["last_error"])

@@ -1,14 +1,18 @@
 """Connections to model servers: fresh ones, and bounded in what they may say before a body begins.
 
 Twisted collects headers as long as a server sends them. A model server that never ends its headers would fill the
-memory at the speed of the network until the time limit, so the bytes before the body are counted here.
-This is Twisted's own client, not treq: treq inflates whatever a server calls gzip, on the reactor and unbounded.
+memory at the speed of the network until the time limit, so the bytes before the body are counted here. Nor does
+treq inflate anything here, which it would do on the reactor and without bounds: archives are packed already, and one
+that is called gzip is taken as it came.
 """
 
 from __future__ import annotations
 
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
+from hyperlink import EncodedURL
+from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -16,7 +20,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
-from twisted.web.iweb import IAgent, IAgentEndpointFactory
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from rasa_core_api.exceptions import ModelServerError
@@ -120,9 +125,43 @@ class _Connecting:
         return wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
 
 
-def new_agent(reactor: Any, endpoints: IAgentEndpointFactory | None = None) -> IAgent:
-    """What asks model servers; `endpoints` stands for the network in tests."""
+@implementer(IAgent)
+class _AsItComes:
+    """Asks for bodies that are not packed once more, and hides from treq that one is."""
+
+    def __init__(self, agent: IAgent) -> None:
+        self._agent = agent
+
+    def request(
+        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
+    ) -> Deferred[IResponse]:
+        headers = Headers() if headers is None else headers.copy()
+        headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
+        asking: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
+        return asking.addCallback(_without_encoding)
+
+
+def _without_encoding(response: IResponse) -> IResponse:
+    response.headers.removeHeader(b"Content-Encoding")
+    return response
+
+
+class _Written(EncodedURL):
+    """A URL that is asked for as it stands; hyperlink cannot encode one with an IPv6 address once more."""
+
+    def to_uri(self) -> EncodedURL:
+        return self
+
+
+def as_written(url: str) -> EncodedURL:
+    """A URL of ASCII characters for treq, which leaves it alone. Raises `ValueError`."""
+    return _Written.from_text(url)
+
+
+def new_client(reactor: Any, endpoints: IAgentEndpointFactory | None = None) -> HTTPClient:
+    """What asks model servers, without cookies; `endpoints` stands for the network in tests."""
     # one request in a minute or two: a connection kept open would only be a descriptor held
     pool = HTTPConnectionPool(reactor, persistent=False)
-    agent: IAgent = Agent.usingEndpointFactory(reactor, Bounding(endpoints or _Connecting(reactor)), pool)
-    return agent
+    agent = Agent.usingEndpointFactory(reactor, Bounding(endpoints or _Connecting(reactor)), pool)
+    jar: Any = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    return HTTPClient(_AsItComes(agent), cookiejar=jar)

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING, BinaryIO, cast
+from urllib.parse import quote, urljoin, urlsplit
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -23,9 +23,12 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IResponse
+from twisted.web.iweb import IResponse
 
 from rasa_core_api.exceptions import ModelServerError
+
+if TYPE_CHECKING:  # who pulls no model need not pay for a client
+    from treq.client import HTTPClient
 
 #: Answers that send the client elsewhere; followed this often.
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -160,7 +163,7 @@ class _ToFile(Protocol):
 
 
 async def fetch(
-    agent: IAgent,
+    client: HTTPClient,
     target: Target,
     fingerprint: str | None,
     into: Path,
@@ -174,7 +177,7 @@ async def fetch(
     Raises ModelServerError for every other answer and for none at all; nothing is left at `into` then.
     """
     waiting: Deferred[Delivery | Nothing] = Deferred.fromCoroutine(
-        _fetch(agent, target, fingerprint, into, clock, unwanted)
+        _fetch(client, target, fingerprint, into, clock, unwanted)
     )
     try:
         return await waiting.addTimeout(target.total, clock)
@@ -183,9 +186,9 @@ async def fetch(
 
 
 async def _fetch(
-    agent: IAgent, target: Target, fingerprint: str | None, into: Path, clock: IReactorTime, unwanted: str | None
+    client: HTTPClient, target: Target, fingerprint: str | None, into: Path, clock: IReactorTime, unwanted: str | None
 ) -> Delivery | Nothing:
-    response = await _ask(agent, target, fingerprint, clock)
+    response = await _ask(client, target, fingerprint, clock)
     if response.code != 200:
         response.deliverBody(_Abandon())
         if response.code in (204, 304):  # with an ETag or without
@@ -206,7 +209,9 @@ async def _fetch(
     return Delivery(into, tag or sha256, sha256, signature, whole)
 
 
-async def _ask(agent: IAgent, target: Target, fingerprint: str | None, clock: IReactorTime) -> IResponse:
+async def _ask(client: HTTPClient, target: Target, fingerprint: str | None, clock: IReactorTime) -> IResponse:
+    from rasa_core_api.models.connecting import as_written  # who pulls no model need not pay for a client
+
     url = target.url
     own = urlsplit(url)
     for _ in range(MAX_REDIRECTS + 1):
@@ -219,8 +224,8 @@ async def _ask(agent: IAgent, target: Target, fingerprint: str | None, clock: IR
             headers.setRawHeaders(b"If-None-Match", [fingerprint.encode("latin-1", "replace")])
         began = clock.seconds()
         try:
-            asking: Deferred[IResponse] = agent.request(b"GET", url.encode("ascii"), headers, None)
-            response = await asking.addTimeout(target.timeout, clock)
+            asking = client.get(as_written(url), headers=headers, allow_redirects=False, unbuffered=True)
+            response = cast(IResponse, await asking.addTimeout(target.timeout, clock))
         except CancelledError:
             raise
         except Exception as error:
@@ -235,35 +240,41 @@ async def _ask(agent: IAgent, target: Target, fingerprint: str | None, clock: IR
     raise ModelServerError(f"more than {MAX_REDIRECTS} redirects")
 
 
-def _why(error: Exception) -> str:
+def _why(error: object) -> str:
+    """In words of ours: what was sent is neither repeated in logs nor a reason for another line there."""
     reasons = getattr(error, "reasons", None)  # what a failed response holds
     if isinstance(reasons, list) and reasons and isinstance(reasons[0], Failure):
-        return _why(reasons[0].value) if isinstance(reasons[0].value, Exception) else str(reasons[0].value)
+        return _why(reasons[0].value)
     if isinstance(error, ModelServerError):
         return str(error)
     if isinstance(error, ConnectionDone):
         return "the connection was closed without an answer"
-    return f"{type(error).__name__}: {error}"[:200]
+    kind = type(error)
+    if isinstance(error, (ValueError, LookupError)) or kind.__module__.startswith("twisted.web"):
+        return f"what it sent is no HTTP ({kind.__name__})"
+    return f"{kind.__name__}: {error}"[:200]
 
 
 def _redirected(url: str, response: IResponse) -> str:
+    """The place to ask next, with what must not stand in a URL escaped; user and fragment are left out."""
     location: bytes = response.headers.getRawHeaders(b"Location", [b""])[0]
     try:
-        there: str = urljoin(url, location.decode("ascii"))
-        parts = urlsplit(there)
-        usable = bool(location and parts.hostname) and (parts.port or 1) > 0
+        parts = urlsplit(urljoin(url, quote(location, safe="%/:?#[]@!$&'()*+,;=~|")))
+        usable = bool(location and parts.hostname) and (parts.port or 1) > 0 and "%" not in parts.netloc
     except ValueError:
         usable = False
     if not usable or parts.scheme not in ("http", "https"):
         raise ModelServerError("redirects to a place that is no http or https URL", status=response.code)
     if urlsplit(url).scheme == "https" and parts.scheme == "http":
         raise ModelServerError("redirects from https to http", status=response.code)
-    return there
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
 
 
 def _tag(response: IResponse) -> str | None:
     found = response.headers.getRawHeaders(b"ETag", [])
     raw: bytes = found[0] if len(set(found)) == 1 else b""  # of two that differ neither is to be trusted
+    if raw == b"*":  # in If-None-Match it would stand for every model there ever is
+        return None
     if not raw or len(raw) > _LONGEST_TAG or any(byte < 0x20 or byte == 0x7F for byte in raw):
         return None
     return raw.decode("latin-1")

@@ -16,6 +16,7 @@ from attrs import define
 from rasa_core_api.models.members import CHUNK, Limits, Member, refuse
 
 GZIP_MAGIC = b"\x1f\x8b"
+_ARCHIVES = (b"PK\x03\x04", GZIP_MAGIC)
 _BLOCK = 512
 _LONGEST_HEADER = 64 * 1024  # bytes of one long name or pax header
 _KINDS = {
@@ -47,6 +48,8 @@ def tar_members(file: BinaryIO, length: int, limits: Limits, gzipped: bool) -> I
     long_name: str | None = None
     pax: dict[str, str] = {}
     headers = 0
+    if gzipped and stream.begins(_ARCHIVES):
+        raise refuse("an archive packed once more by gzip, perhaps by the server that sent it")
     while True:
         block = stream.take(_BLOCK)
         if block is None:
@@ -199,6 +202,12 @@ class _Stream:
             raise refuse("more bytes when unpacked than allowed for its size")
         self._buffer += chunk
         return True
+
+    def begins(self, starts: tuple[bytes, ...]) -> bool:
+        """Whether the stream begins with one of these (four bytes at most); nothing is taken."""
+        while len(self._buffer) < 4 and self._more():
+            pass
+        return self._buffer.startswith(starts)
 
     def take(self, size: int) -> bytes | None:
         """`size` bytes (small), or None where the stream ends before."""

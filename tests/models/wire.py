@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from rasa_core_api.models.connecting import new_agent
+from rasa_core_api.models.connecting import new_client
 
 #: What a script yields besides bytes.
 CLOSE, RESET, REFUSE = "close", "reset", "refuse"
@@ -74,7 +74,7 @@ class WireServer:
         self.open: list[Transport] = []
         self.requests: list[bytes] = []
         self.hosts: list[str] = []
-        self.agent = new_agent(clock, self)
+        self.client = new_client(clock, self)
 
     def endpointForURI(self, uri: object) -> _Endpoint:
         return _Endpoint(self, uri.host.decode())  # type: ignore[attr-defined]
