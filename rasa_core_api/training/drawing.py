@@ -17,7 +17,8 @@ _STYLE = """
 html, body { margin: 0; height: 100%; overflow: hidden; font: 13px system-ui, sans-serif }
 #bar { position: fixed; top: 0; left: 0; right: 0; padding: 6px 10px; background: #fffd; border-bottom: 1px solid #ccc }
 #bar input { font: inherit; width: 22em } #stage { width: 100%; height: 100%; cursor: grab; background: #fcfcfc }
-.edge { fill: none; stroke: #999; stroke-width: 1.2 } text { pointer-events: none; dominant-baseline: middle }
+.edge { fill: none; stroke: #999; stroke-width: 1.2 }
+text { pointer-events: none; dominant-baseline: middle; font-size: 12px }
 rect { stroke: #555; fill: #fff } .message rect { fill: #add8e6 }
 .start rect { fill: #2e8b57 } .end rect { fill: #c0392b }
 .edge.near { stroke: #d35400; stroke-width: 3 } .node.near rect { stroke: #d35400; stroke-width: 3 }

@@ -32,7 +32,7 @@ Ask = Callable[[str], str]
 Say = Callable[[str], None]
 Events = list[dict[str, Any]]
 
-HELP = "an empty line accepts; /menu or control-D opens the menu"
+HELP = "an empty line accepts; /menu, control-C or control-D opens the menu"
 MENU = "[c]ontinue, [u]ndo, [f]resh start, for[k], [e]xport, [q]uit: "
 
 
@@ -109,7 +109,7 @@ class Session:
     _heard: list[tuple[str, str]] = field(factory=list, init=False)
 
     def run(self) -> None:
-        """Until the user quits. Raises `TrainingFailed` where the server cannot be used."""
+        """Until the user quits. Raises `TrainingFailed` where the server cannot be used from the beginning."""
         domain = self.api.call("GET", "/domain")
         self._intents = [next(iter(item)) if isinstance(item, Mapping) else item for item in domain["intents"]]
         self._actions = list(domain["actions"])
@@ -120,9 +120,16 @@ class Session:
                     self._message()
                 else:
                     self._action()
-            except (_Menu, EOFError):
+                continue
+            except (_Menu, EOFError, KeyboardInterrupt):
+                pass
+            except TrainingFailed as error:  # what was taught so far can still be exported
+                self.say(f"  {error}")
+            try:
                 if not self._menu():
                     return
+            except TrainingFailed as error:
+                self.say(f"  {error}")
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -289,7 +296,9 @@ class Session:
         return line
 
     def _yes(self, prompt: str) -> bool:
-        return self._line(prompt).lower() in ("", "y", "yes")
+        while (answer := self._line(prompt).lower()) not in ("", "y", "yes", "n", "no"):
+            self.say(f"  answer y or n, not {answer!r}")
+        return answer not in ("n", "no")
 
     def _choose(self, what: str, names: Sequence[str], otherwise: str) -> str:
         for number, name in enumerate(names, 1):

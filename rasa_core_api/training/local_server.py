@@ -30,7 +30,8 @@ def local_server(core: Path, more: Sequence[str]) -> Iterator[Api]:
     token = secrets.token_hex(16)  # the server listens on all addresses
     command = [sys.executable, "-m", "rasa_core_api.run", "--enable_api", "-d", str(core), "-p", str(port),
                "-c", "rest", "--auth_token", token, "--quiet", "-o", "", *more]  # fmt: skip
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    # a session of its own: control-C is for who teaches
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         api = Api(f"http://127.0.0.1:{port}", token)
         _wait(process, api)

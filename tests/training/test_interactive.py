@@ -67,9 +67,12 @@ def teach(tmp_path: Path) -> Teach:
         def ask(prompt: str) -> str:
             said.append(prompt)
             try:
-                return next(lines)
+                line = next(lines)
             except StopIteration:
                 raise EOFError from None
+            if line == "^C":
+                raise KeyboardInterrupt
+            return line
 
         export = Export(tmp_path / "out" / "stories.md", tmp_path / "nlu.md")
         Session(server, "me", ask, said.append, export, finetune).run()
@@ -114,6 +117,35 @@ def test_menu(teach: Teach, tmp_path: Path) -> None:
     assert [event["event"] for event in server.events] == ["action", "user"]
     server, _ = teach("hi", "", "", "", "/menu", "f", "hi", "", "", "", "/menu", "e", "q")
     assert (tmp_path / "out" / "stories.md").read_text().count("## interactive story") == 2
+
+
+def test_control_c(teach: Teach, tmp_path: Path) -> None:
+    """Control-C opens the menu, where what was taught can be exported; there it ends the session."""
+    teach("hi", "", "", "^C", "e", "q")
+    assert "utter_greet" in (tmp_path / "out" / "stories.md").read_text()
+    with pytest.raises(KeyboardInterrupt):
+        teach("^C", "^C")
+
+
+def test_unclear_answer(teach: Teach) -> None:
+    """What is neither yes nor no is asked again."""
+    server, said = teach("hi", "", "/bye", "y", "/menu", "q")
+    assert "answer y or n, not '/bye'" in said and "which action" not in said
+    assert [call[1] for call in server.calls].count("execute") == 1
+
+
+def test_failing_server(teach: Teach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure of the server opens the menu: what was taught so far can be exported, and the session go on."""
+    call = Server.call
+
+    def failing(self: Server, method: str, path: str, body: Any = None, **query: str) -> Any:
+        if body and body.get("text") == "crash":
+            raise TrainingFailed("the server answered 500")
+        return call(self, method, path, body, **query)
+
+    monkeypatch.setattr(Server, "call", failing)
+    _, said = teach("hi", "", "", "", "crash", "e", "c", "hi", "", "/menu", "q")
+    assert "answered 500" in said and "utter_greet" in (tmp_path / "out" / "stories.md").read_text()
 
 
 def test_examples() -> None:
