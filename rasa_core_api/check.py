@@ -6,9 +6,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rasa_core_api.channels.registry import CHANNELS, channel_kind
 from rasa_core_api.config import read_yaml_file
 from rasa_core_api.constants import JSON
 from rasa_core_api.domain import Domain
@@ -19,10 +20,10 @@ from rasa_core_api.models.layout import read_layout
 from rasa_core_api.models.loader import load_generation
 from rasa_core_api.models.persisting import TARGETS, target_release
 from rasa_core_api.slots import ClassFinder
-from rasa_core_api.training.checking import check_contradictions, check_stories, check_unused
+from rasa_core_api.training.checking import check_contradictions, check_examples, check_stories, check_unused
 from rasa_core_api.training.console import until_interrupted, use_one_thread
-from rasa_core_api.training.findings import DomainText, Finding, check_domain
-from rasa_core_api.training.project_checks import check_action_server, check_credentials, check_endpoints
+from rasa_core_api.training.findings import DomainText, Finding, check_domain, nearest
+from rasa_core_api.training.project_checks import check_action_server, check_credentials, check_endpoints, line_of
 from rasa_core_api.training.story_reader import read_stories
 from rasa_core_api.training.structures import Place, StoryFiles
 
@@ -68,13 +69,33 @@ def check_project(options: argparse.Namespace) -> list[Finding]:
             found.append(_unreadable(error, options.endpoints))
     if options.credentials:
         try:
-            found += check_credentials(read_yaml_file(options.credentials, os.environ), options.credentials)
+            credentials = read_yaml_file(options.credentials, os.environ)
+            found += check_credentials(credentials, options.credentials)
+            found += _check_channels(credentials, options.credentials)
         except RasaCoreError as error:
             found.append(_unreadable(error, options.credentials))
     if options.core:
         found += check_model(Path(options.core))
     if options.domain:
         found += _check_sources(options, endpoints)
+    return found
+
+
+def _check_channels(data: JSON, file: str) -> list[Finding]:
+    """Channels that cannot be opened, and those that are classes of the project."""
+    found = []
+    for name in data if isinstance(data, Mapping) else ():
+        kind, place = channel_kind(str(name)), line_of(file, str(name))
+        if kind == "missing":
+            message, remedy = f"the channel {name!r} is not built yet", "remove it, or name a class of your own for it"
+            found.append(Finding("error", "unsupported-channel", place, message, remedy))
+        elif kind == "class":
+            message = f"the channel {name!r} is a class of the project, which is only run where it is trusted"
+            remedy = f"start with --trusted_modules {name.rpartition('.')[0]}"
+            found.append(Finding("warning", "custom-class", place, message, remedy))
+        elif kind == "unknown":
+            remedy = nearest(str(name), CHANNELS, "remove it, or name a class by module path")
+            found.append(Finding("error", "unknown-channel", place, f"there is no channel {name!r}", remedy))
     return found
 
 
@@ -116,16 +137,15 @@ def _check_sources(options: argparse.Namespace, endpoints: Endpoints | None) -> 
             found += check_contradictions(domain, files, options.history)
         except RasaCoreError as error:
             found.append(_unreadable(error, options.stories))
-    intents: list[str] = []
+        found += check_unused(domain, files, text)
     if options.nlu:
         from rasa_core_api.nlu.data_loading import load_data
 
         try:
-            intents = load_data(Path(options.nlu)).intents()
+            examples = load_data(Path(options.nlu))
+            found += check_examples(domain, examples.intents(), examples.entities(), text, options.nlu)
         except RasaCoreError as error:
             found.append(_unreadable(error, options.nlu))
-    if options.stories:
-        found += check_unused(domain, files, text, intents)
     if endpoints is not None:
         found += check_action_server(domain, endpoints, options.endpoints, text)
     return found

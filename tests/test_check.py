@@ -84,6 +84,9 @@ def test_names(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert places[("unused-intent", "unused_intent")] == ("domain.yml", 4)
     assert places[("unused-action", "action_unused")] == ("domain.yml", 18)
     assert places[("custom-class", "odd")] == ("domain.yml", 9)
+    assert places[("unused-entity", "name")] == ("domain.yml", 6)
+    assert places[("unused-slot", "odd")] == ("domain.yml", 9)
+    assert places[("unused-slot", "mood")] == ("domain.yml", 8)
     assert ("unused-action", "action_used") not in findings
     assert findings[("unused-action", "action_unused")]["severity"] == "warning"
 
@@ -109,21 +112,27 @@ def test_clean_project(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_endpoints_and_credentials(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Missing action servers, calls in the clear and open webhooks are named with their lines."""
     (bot / "endpoints.yml").write_text("# here\nnlg:\n  url: http://texts.example/nlg\n")
-    (bot / "credentials.yml").write_text("rest:\nslack:\n  slack_token: x\n")
+    (bot / "credentials.yml").write_text("rest:\nslack:\n  slack_token: x\nresst:\nbot.In:\n")
     options = ["--endpoints", str(bot / "endpoints.yml"), "--credentials", str(bot / "credentials.yml")]
     _, findings = found(bot, capsys, *options)
     by_code = {code: item for (code, _), item in findings.items()}
     assert by_code["plain-http"]["line"] == 2
     assert by_code["open-webhook"]["line"] == 2 and by_code["open-webhook"]["severity"] == "error"
+    assert by_code["unsupported-channel"]["line"] == 2
+    assert by_code["unknown-channel"]["line"] == 4 and "did you mean 'rest'" in by_code["unknown-channel"]["remedy"]
+    assert findings[("custom-class", "bot.In")]["line"] == 5
     assert "no-action-server" in by_code
     assert "missing-template" not in by_code, "the texts come from a server"
 
 
 def test_nlu_data(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Intents of the NLU data and of the domain are compared both ways."""
-    (bot / "nlu.md").write_text("## intent:greet\n- hi\n- hello\n\n## intent:stranger\n- who\n- what\n")
+    (bot / "nlu.md").write_text("## intent:greet\n- hi\n- hello\n\n## intent:stranger\n- who\n- [what](thing)\n")
     _, findings = found(bot, capsys, "--nlu", str(bot / "nlu.md"))
-    assert ("unknown-intent", "stranger") in findings and ("no-examples", "bye") in findings
+    assert ("no-examples", "bye") in findings
+    places = {key: (Path(item["file"]).name, item["line"]) for key, item in findings.items()}
+    assert places[("unknown-intent", "stranger")] == ("nlu.md", 5)
+    assert places[("unknown-entity", "thing")] == ("nlu.md", 7)
 
 
 def test_unreadable(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,9 @@ _NOT_BUILT = frozenset(
 #: Channels that have no settings.
 _PLAIN = frozenset({"cmdline", "rest"})
 
+#: Names of the channels that can be opened.
+CHANNELS = tuple(_BUILT)
+
 Sections = Mapping[str, "Mapping[str, JSON] | None"]
 
 
@@ -89,6 +92,13 @@ def read_credentials(path: Path, environ: Mapping[str, str]) -> dict[str, Mappin
         if section is not None and not isinstance(section, dict):
             raise InvalidConfiguration(f"{path}: {name}: a mapping of settings is expected", file=str(path))
     return content
+
+
+def channel_kind(name: str) -> str:
+    """`built`, `missing` (the releases had it), `class` (a module path) or `unknown`."""
+    if name in _BUILT:
+        return "built"
+    return "missing" if name in _NOT_BUILT else "class" if "." in name else "unknown"
 
 
 def _open(name: str, settings: Mapping[str, JSON] | None, find_class: Callable[[str], type[Any]]) -> InputChannel:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from rasa_core_api.constants import ACTION_BACK
 from rasa_core_api.domain import Domain
@@ -10,7 +12,7 @@ from rasa_core_api.events import ActionExecuted, FollowupAction, Form, SlotSet, 
 from rasa_core_api.training.examples import PADDING
 from rasa_core_api.training.findings import DomainText, Finding, check_templates, nearest
 from rasa_core_api.training.generator import Settings, TrainingData, generate
-from rasa_core_api.training.structures import Place, StoryFiles
+from rasa_core_api.training.structures import Place, StoryFiles, story_paths
 
 #: Histories in which contradicting stories are looked for.
 HISTORY = 5
@@ -53,8 +55,8 @@ def _built_in_intents(domain: Domain) -> set[str]:
     return {domain.restart_intent, "back"} if ACTION_BACK in domain.action_index else {domain.restart_intent}
 
 
-def check_unused(domain: Domain, files: StoryFiles, text: DomainText, intents: Iterable[str] = ()) -> list[Finding]:
-    """What the domain has and no story uses; `intents` are those of the NLU data."""
+def check_unused(domain: Domain, files: StoryFiles, text: DomainText) -> list[Finding]:
+    """What the domain has and no story uses."""
     used = _Used(domain, files)
     found = []
 
@@ -71,30 +73,64 @@ def check_unused(domain: Domain, files: StoryFiles, text: DomainText, intents: I
     report("unused-intent", "intents", silent, "the intent")
     report("unused-action", "actions", actions, "the action")
     report("unused-form", "forms", [name for name in domain.forms if name not in used.actions], "the form")
-    found += check_templates(domain, text)
+    report("unused-entity", "entities", [name for name in domain.entities if name not in used.entities], "the entity")
+    for slot in domain.slots:
+        if slot.name not in used.slots and slot.feature_dimensionality():
+            place = text.place("slots", slot.name)
+            message = f"no story sets the slot {slot.name!r}, so no policy learns what it means"
+            remedy = "set it where an action does, make it 'unfeaturized' or remove it from 'slots'"
+            found.append(Finding("warning", "unused-slot", place, message, remedy))
+    return found + check_templates(domain, text)
+
+
+def check_examples(
+    domain: Domain, intents: Sequence[str], entities: Sequence[str], text: DomainText, source: str
+) -> list[Finding]:
+    """Intents and entities of the NLU data in `source`, a file or folder, that do not fit the domain."""
+    found = []
     for name in intents:
         if name not in domain.intents:
             remedy = nearest(name, domain.intents, "add it to 'intents' or remove its examples")
             message = f"the NLU data have examples of {name!r}, which the domain does not know"
-            found.append(Finding("error", "unknown-intent", Place(text.file), message, remedy))
-    if intents:
-        known = set(intents)
-        for name in domain.intents:
-            if name not in known and name not in _built_in_intents(domain):
-                place = text.place("intents", name)
-                message = f"the NLU data have no examples of the intent {name!r}"
-                found.append(Finding("warning", "no-examples", place, message, "add some, or nobody can say it"))
+            found.append(Finding("error", "unknown-intent", _first_line(source, name), message, remedy))
+    for name in entities:
+        if name not in domain.entities:
+            remedy = nearest(name, domain.entities, "add it to 'entities' or remove its marks")
+            message = f"the NLU data mark the entity {name!r}, which the domain does not know"
+            found.append(Finding("warning", "unknown-entity", _first_line(source, name), message, remedy))
+    for name in domain.intents if intents else ():
+        if name not in intents and name not in _built_in_intents(domain):
+            place = text.place("intents", name)
+            message = f"the NLU data have no examples of the intent {name!r}"
+            found.append(Finding("warning", "no-examples", place, message, "add some, or nobody can say it"))
     return found
+
+
+def _first_line(source: str, name: str) -> Place:
+    """Where a name first stands as an intent or entity in NLU data."""
+    pattern = re.compile(rf"(?:intent:\s*|\]\(|\"){re.escape(name)}(?![\w-])")
+    for path in story_paths(Path(source)):
+        for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
+            if pattern.search(line):
+                return Place(str(path), number)
+    return Place(source)
 
 
 class _Used:
     def __init__(self, domain: Domain, files: StoryFiles) -> None:
         self.intents: set[str] = set()
         self.actions: set[str] = set()
+        self.entities: set[str] = set()
+        self.slots: set[str] = set()
         for step in files.steps:
+            self.slots.update(slot for start in step.starts for slot in start.conditions)
             for event in step.events:
-                if isinstance(event, UserUttered) and event.intent_name:
-                    self.intents.add(event.intent_name)
+                if isinstance(event, UserUttered):
+                    self.intents.add(event.intent_name or "")
+                    self.entities.update(entity["entity"] for entity in event.entities)
+                    self.slots.update(name for name, _ in domain.slots_from_entities(event.entities))
+                elif isinstance(event, SlotSet):
+                    self.slots.add(event.key)
                 elif isinstance(event, (ActionExecuted, FollowupAction)):
                     self.actions.add(event.action_name)
 

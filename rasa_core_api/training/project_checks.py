@@ -24,7 +24,7 @@ def check_endpoints(endpoints: Endpoints, file: str) -> list[Finding]:
             continue
         host = endpoint.url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0]
         if endpoint.url.startswith("http://") and host not in ("localhost", "127.0.0.1", "[", "::1"):
-            place = _line(file, key)
+            place = line_of(file, key)
             message = f"{key}: {host} is called without encryption"
             found.append(Finding("warning", "plain-http", place, message, "use https:// unless the network is trusted"))
     return found
@@ -37,16 +37,17 @@ def check_credentials(data: JSON, file: str) -> list[Finding]:
         section = data.get(channel) if isinstance(data, Mapping) else None
         if isinstance(section, Mapping) and not section.get(key):
             message = f"the webhook of {channel!r} is open: anybody can post to it"
-            found.append(Finding("error", "open-webhook", _line(file, channel), message, f"set {channel}.{key}"))
+            found.append(Finding("error", "open-webhook", line_of(file, channel), message, f"set {channel}.{key}"))
     return found
 
 
-def _line(file: str, key: str) -> Place:
+def line_of(file: str, key: str) -> Place:
+    """The line of a YAML file where a key of its first level stands."""
     try:
         lines = Path(file).read_text("utf-8").splitlines()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return Place(file)
-    return next((Place(file, n) for n, line in enumerate(lines, 1) if line.startswith(key)), Place(file))
+    return next((Place(file, n) for n, line in enumerate(lines, 1) if line.lstrip("\"'").startswith(key)), Place(file))
 
 
 def check_action_server(domain: Domain, endpoints: Endpoints, file: str, text: DomainText) -> list[Finding]:

@@ -9,7 +9,10 @@ from pathlib import Path
 from rasa_core_api.domain import Domain
 from rasa_core_api.endpoints import Endpoints, endpoints_from_json
 from rasa_core_api.releases import release_of
+from rasa_core_api.training.checking import check_unused
+from rasa_core_api.training.findings import DomainText
 from rasa_core_api.training.project_checks import check_at_start, check_credentials
+from tests.training.helpers import read
 
 DOMAIN = {
     "intents": ["greet"],
@@ -53,3 +56,15 @@ def test_cheap_to_import() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_used_slots() -> None:
+    """A slot with features is used where a story sets it, an entity fills it or a checkpoint asks for it."""
+    slots = {name: {"type": "text"} for name in ("filled", "set", "asked", "idle")}
+    domain = Domain.from_json(
+        {"intents": ["a"], "entities": ["filled", "lost"], "slots": {**slots, "quiet": {"type": "unfeaturized"}}},
+        release_of("0.14.5"),
+    )
+    files = read('## s\n> x{"asked": 1}\n* a{"filled": "v"}\n- slot{"set": 1}\n')
+    found = {finding.message.split("'")[1]: finding.code for finding in check_unused(domain, files, DomainText("d"))}
+    assert found == {"lost": "unused-entity", "idle": "unused-slot"}
