@@ -155,7 +155,8 @@ class ModelPoller:
         if answer is Nothing.PASSED_BY:
             self._pass_by()
         elif isinstance(answer, Nothing):
-            self._enter(State.ABSENT if answer is Nothing.ABSENT else State.CURRENT)
+            # "nothing new" to one that has nothing means that there is none
+            self._enter(State.CURRENT if answer is Nothing.UNCHANGED and self._is_ready() else State.ABSENT)
         elif answer.tag == self._fingerprint():  # told by its hash only, for want of an ETag
             self._discard(answer)
             self._enter(State.CURRENT)

@@ -53,7 +53,7 @@ class Second:
             self._install,
             lambda delivery: _unlink(delivery),
             lambda: self.tag,
-            lambda: True,
+            lambda: bool(self.tag),
             self._interval,
             self._target.shown,
             self._now,

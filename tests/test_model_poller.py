@@ -145,6 +145,17 @@ def test_current_to_current(site: Site, status: int, headers: dict[str, str]) ->
     assert site.pulls == 2 and site.installed == ["v1"] and site.poller.state is State.CURRENT
 
 
+@pytest.mark.parametrize("status", [204, 304])
+def test_starting_to_absent_by_nothing_new(site: Site, status: int) -> None:
+    """"Nothing new" to a poller that has nothing means that there is no model yet."""
+    site.answer = [reply(status), CLOSE]
+    site.start()
+    assert site.poller.state is State.ABSENT and not site.ready
+    site.publish("v1")
+    site.wait()
+    assert site.installed == ["v1"]
+
+
 def test_same_etag(site: Site) -> None:
     """200 with the fingerprint in service is not even downloaded."""
     site.publish("v1")
