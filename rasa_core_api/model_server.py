@@ -181,6 +181,9 @@ class ModelResource(Resource):
                     published = self._shelf.find(place.name, tag)
                 except UnknownModel:
                     continue  # still being written
+                except UnsupportedModel as error:  # one that cannot be packed hides no other
+                    log.error("a model cannot be published: {error}", error=str(error))
+                    continue
                 found.append({"name": place.name, "tag": tag, "sha256": published.sha256, "bytes": published.size})
         return found
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -284,6 +285,33 @@ def test_link_out(site: Site) -> None:
     (model / "link").symlink_to("/etc/hostname")
     status, _, body = site.ask("/models/core")
     assert status == 500 and b"hostname" not in body
+
+
+def test_list_beside_an_unusable_model(site: Site) -> None:
+    """A model that cannot be packed hides no other in the list."""
+    (site.model("bad") / "link").symlink_to("/etc/hostname")
+    site.model("core")
+    status, _, body = site.ask("/models")
+    assert status == 200 and [entry["name"] for entry in json.loads(body)] == ["core"]
+
+
+def test_hidden_files(site: Site, tmp_path: Path) -> None:
+    """Hidden files are no part of a model: they are not sent, and what is written there publishes nothing anew."""
+    model = site.model("core")
+    plain = site.ask("/models/core")
+    (model / ".env").write_text("PASSWORD=x")
+    (model / ".git").mkdir()
+    (model / ".git" / "config").write_text("x")
+    (model / ".git" / "link").symlink_to("/etc/hostname")
+    assert site.ask("/models/core") == plain
+    assert pack_directory(model) == plain[2]
+
+
+def test_unreadable_model(site: Site) -> None:
+    """The client is not told where models lie."""
+    (site.model("core") / "broken").symlink_to("nowhere")
+    status, _, body = site.ask("/models/core")
+    assert status == 404 and b"core" in body and str(site.root).encode() not in body
 
 
 def test_command_line() -> None:

@@ -116,8 +116,9 @@ def _write(member: Member, place: Path) -> Iterator[int]:
 
 
 def pack_directory(directory: Path) -> bytes:
-    """A zip of everything in this directory: the same bytes for the same names and contents.
+    """A zip of what is in this directory: the same bytes for the same names and contents.
 
+    Hidden files and directories, whose names begin with a dot, are no part of a model and stay out.
     Raises UnsupportedModel for links that lead out of the directory, and for devices, sockets and pipes.
     """
     target = BytesIO()
@@ -138,10 +139,17 @@ def write_archive(directory: Path, target: BinaryIO) -> None:
                 shutil.copyfileobj(source, member, 64 * 1024)
 
 
+def walk_visible(directory: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` without hidden files and directories."""
+    for parent, names, files in os.walk(directory):
+        names[:] = [name for name in names if not name.startswith(".")]
+        yield parent, names, [name for name in files if not name.startswith(".")]
+
+
 def _files(directory: Path) -> list[Path]:
     root = directory.resolve()
     found = []
-    for parent, names, files in os.walk(directory):
+    for parent, names, files in walk_visible(directory):
         for name in [*names, *files]:
             path = Path(parent, name)
             if not path.is_symlink():

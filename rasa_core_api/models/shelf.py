@@ -20,7 +20,7 @@ from typing import BinaryIO
 from attrs import define, field, frozen
 
 from rasa_core_api.exceptions import RasaCoreError, UnsupportedModel
-from rasa_core_api.models.archives import is_archive, write_archive
+from rasa_core_api.models.archives import is_archive, walk_visible, write_archive
 
 DEFAULT_NAME = "default_core"
 LATEST = "latest"
@@ -182,7 +182,7 @@ def _entries(directory: Path) -> Iterator[Path]:
     try:
         names = sorted(os.listdir(directory))
     except OSError as error:
-        raise UnknownModel(f"{directory} cannot be read: {error.strerror}") from error
+        raise UnknownModel(f"{directory.name} cannot be read: {error.strerror}") from error
     return (directory / name for name in names if not name.startswith("."))
 
 
@@ -205,7 +205,7 @@ def _signature(path: Path) -> _Signature:
             stat = path.stat()
             return ((path.name, stat.st_size, stat.st_mtime_ns),)
         found = []
-        for parent, _, names in os.walk(path):
+        for parent, _, names in walk_visible(path):
             for name in names:
                 file = Path(parent, name)
                 stat = file.stat()
@@ -213,7 +213,7 @@ def _signature(path: Path) -> _Signature:
             if len(found) > _MAX_FILES:
                 raise UnsupportedModel(f"{path} has more than {_MAX_FILES} files")
     except OSError as error:
-        raise UnknownModel(f"{path} cannot be read: {error.strerror}") from error
+        raise UnknownModel(f"the model {path.name} cannot be read: {error.strerror}") from error
     return tuple(sorted(found))
 
 

@@ -101,13 +101,10 @@ def _number(raw: bytes) -> int:
     """A size: octal digits, or a big-endian number after a byte 0x80 (GNU's form for large ones)."""
     if raw[0] == 0x80:
         return int.from_bytes(raw[1:], "big")
-    try:
-        value = int(raw.strip(b" \0") or b"0", 8)
-    except ValueError:
-        raise refuse("a damaged size") from None
-    if value < 0:
+    digits = raw.strip(b" \0")
+    if digits.strip(b"01234567"):  # int() would take signs, prefixes and underscores too
         raise refuse("a damaged size")
-    return value
+    return int(digits or b"0", 8)
 
 
 def _text(raw: bytes) -> str:

@@ -724,11 +724,30 @@ def tar_huge_by_pax() -> bytes:
 
 @kind("damaged size")
 def tar_negative_size() -> bytes:
+    return _sized(b"-0000000001\0")
+
+
+@kind("damaged size")
+def tar_size_with_a_prefix() -> bytes:
+    return _sized(b"0o00000001\0\0")
+
+
+@kind("damaged size")
+def tar_size_with_underscores() -> bytes:
+    return _sized(b"0000_000001\0")
+
+
+def _sized(size: bytes) -> bytes:
     data = bytearray(tarred(("evil", b"x"), packed=False))
-    data[124:136] = b"-0000000001\0"
+    data[124:136] = size
     data[148:156] = b" " * 8
     data[148:156] = b"%06o\0 " % sum(data[:512])
     return bytes(data)
+
+
+@kind("packed once more by gzip")
+def tar_zip_in_gzip() -> bytes:
+    return gzip.compress(zipped(*GOOD), mtime=0)
 
 
 @kind("1000 directories")
