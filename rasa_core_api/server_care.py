@@ -33,7 +33,7 @@ class CareRoutes:
         shown = page.shown(found)
         if len(shown) < len(found):
             request.responseHeaders.setRawHeaders(b"Link", [page.link(shown[-1])])
-        return await self._replies.texts(request, list_texts(shown))
+        return await self._replies.texts(request, lambda: list_texts(shown))
 
     @app.route("/conversations/<sender_id>", methods=["DELETE"])
     @rights(ALWAYS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import define, frozen
@@ -166,34 +166,35 @@ class Replies:
 
     async def tracker(self, request: Request, view: TrackerView) -> bytes | None:
         """A tracker's state."""
-        return await self.texts(request, view_texts(view))
+        return await self.texts(request, lambda: view_texts(view))
 
     async def members(self, request: Request, members: Mapping[str, JSON | TrackerView]) -> bytes | None:
         """An object whose members may be trackers."""
-        return await self.texts(request, texts_of(members))
+        return await self.texts(request, lambda: texts_of(members))
 
-    async def texts(self, request: Request, texts: Iterator[str]) -> bytes | None:
-        """Answer with these texts in a row, which are ASCII.
+    async def texts(self, request: Request, texts: Callable[[], Iterator[str]]) -> bytes | None:
+        """Answer with these texts in a row, which are ASCII and the same at every call.
 
         Gives back a short body; a long one is sent from here, with its length told first, at the pace of
-        the client.
+        the client. What is not sent yet is not kept: many slow clients of one long answer cost little.
         """
         parts: list[str] = []
         size = 1
-        for part in texts:
-            parts.append(part)
+        for number, part in enumerate(texts(), 1):
             size += len(part)
-            if not len(parts) % _AT_ONCE:
+            if size <= _SHORT:
+                parts.append(part)
+            if not number % _AT_ONCE:
                 await self.slices.breathe()
-        parts.append("\n")
         request.responseHeaders.setRawHeaders(b"Content-Type", JSON_TYPE)
         if size <= _SHORT:
-            return "".join(parts).encode("ascii")
+            return "".join([*parts, "\n"]).encode("ascii")
         request.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % size])
         if request.method == b"HEAD":
             request.write(b"")
         else:
-            await self._send(request, parts)
+            parts.clear()
+            await self._send(request, texts())
         return None
 
     async def lines(self, request: Request, first: str, rest: AsyncIterator[str]) -> None:
@@ -214,7 +215,7 @@ class Replies:
             if not flow.stopped:
                 request.unregisterProducer()
 
-    async def _send(self, request: Request, parts: list[str]) -> None:
+    async def _send(self, request: Request, parts: Iterator[str]) -> None:
         flow = Flow(self.clock, request)
         request.registerProducer(flow, True)
         try:
@@ -228,7 +229,7 @@ class Replies:
                     chunk, size = [], 0
                     await flow.ready()
                     await self.slices.breathe()
-            request.write("".join(chunk).encode("ascii"))
+            request.write("".join([*chunk, "\n"]).encode("ascii"))
         finally:
             if not flow.stopped:
                 request.unregisterProducer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ class Bench:
     def __init__(self, clock: Clock) -> None:
         self.replies = Replies(Slices(clock), clock)
         self.view = TrackerView(STATE, events(3))
+        self.made = 0
 
     @app.route("/tracker", methods=["GET"])
     async def tracker(self, request: Request) -> bytes | None:
@@ -51,6 +53,14 @@ class Bench:
     @app.route("/members", methods=["GET"])
     async def members(self, request: Request) -> bytes | None:
         return await self.replies.members(request, {"tracker": self.view, "messages": [1], "z": None})
+
+    @app.route("/pieces", methods=["GET"])
+    async def pieces(self, request: Request) -> bytes | None:
+        return await self.replies.texts(request, self.texts)
+
+    def texts(self) -> Iterator[str]:
+        for self.made in range(1, 2_001):
+            yield "x" * 1_000
 
     @app.route("/text", methods=["GET"])
     def text(self, request: Request) -> bytes:
@@ -144,12 +154,12 @@ def test_trackers(wire: Wire, bench: Bench, count: int) -> None:
 class SlowClient:
     """Reads an answer only when told."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, path: bytes = b"/tracker") -> None:
         self.connection: Connection = wire.connect()
         self.transport = self.connection.transport
         self.transport.capacity = 64_000
         self.taken = b""
-        self.connection.send(b"GET /tracker HTTP/1.1\r\n\r\n")
+        self.connection.send(b"GET " + path + b" HTTP/1.1\r\n\r\n")
         self.connection.rounds()
 
     def take(self) -> None:
@@ -176,6 +186,16 @@ def test_slow_clients(slow: SlowClient) -> None:
     head, _, body = slow.taken.partition(b"\r\n\r\n")
     assert b"Content-Length: %d" % len(body) in head
     assert len(json.loads(body)["events"]) == 2_000
+
+
+def test_memory_of_slow_clients(wire: Wire, bench: Bench) -> None:
+    """What a slow client has no room for yet is not made."""
+    slow = SlowClient(wire, b"/pieces")
+    assert 0 < bench.made < 200
+    while slow.transport.value():
+        slow.take()
+    assert bench.made == 2_000
+    assert slow.taken.partition(b"\r\n\r\n")[2] == b"x" * 2_000_000 + b"\n"
 
 
 def test_stalled_clients(slow: SlowClient, clock: Clock) -> None:
