@@ -7,6 +7,7 @@ the optimiser is a few operations on it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ class RecurrentNetwork:
         }
         self.vector: Array = np.zeros(sum(int(np.prod(shape)) for shape in self.shapes.values()), dtype)
         self.parameters = self.views(self.vector)
+        self._memory: dict[str, Array] = {}
 
     def views(self, vector: Array) -> dict[str, Array]:
         """The parts of a vector that is laid out like the parameters."""
@@ -68,13 +70,14 @@ class RecurrentNetwork:
     ) -> tuple[float, int]:
         """Mean cross-entropy, and how many labels were the most likely action.
 
-        `inputs` (time, batch, features). `padded` (time, batch): steps that leave the state as it is. `labels`
-        (batch,) for the last step, or (time, batch) for every step, -1 where none counts. `drops` are four input
-        masks (batch, features), one a gate. `gradient`, a vector like the parameters, is overwritten.
+        `inputs` (time, batch, features). `padded` (time, batch): steps at the beginning or the end of an example that
+        do not count; the state there is zero. `labels` (batch,) for the last step, or (time, batch) for every step, -1
+        where none counts. `drops` are four input masks (batch, features), one a gate. `gradient`, a vector like the
+        parameters, is overwritten.
         """
         run = self._forward(inputs, padded, drops)
         every_step = labels.ndim == 2
-        outputs = np.stack(run.h[1:]) if every_step else run.h[-1]
+        outputs = run.h[1:] if every_step else run.h[-1]
         logits = outputs @ self.parameters["dense"] + self.parameters["dense_bias"]
         logits -= logits.max(axis=-1, keepdims=True)
         scores = np.exp(logits)
@@ -98,100 +101,125 @@ class RecurrentNetwork:
         scores /= scores.sum(axis=-1, keepdims=True)
         return scores
 
+    def _array(self, name: str, *shape: int) -> Array:
+        """Memory without content, the same in every batch: fetching pages anew would take longer than to compute."""
+        size = math.prod(shape)
+        memory = self._memory.get(name)
+        if memory is None or memory.size < size:
+            memory = self._memory[name] = np.empty(size, self.vector.dtype)
+        return memory[:size].reshape(shape)
+
+    def _scaled(self, name: str) -> Array:
+        """A parameter of the gates so that the hard sigmoids become `clip(x, 0, 1)`."""
+        part: Array = self.parameters[name] * self._scale
+        return part
+
+    @property
+    def _scale(self) -> Array:
+        scale = np.full(4 * self.units, 0.2, self.vector.dtype)
+        scale[2 * self.units : 3 * self.units] = 1
+        return scale
+
     def _forward(self, inputs: Array, padded: NDArray[np.bool_], drops: Sequence[Array] | None) -> _Run:
-        units, (steps, batch, _) = self.units, inputs.shape
-        p = self.parameters
-        if drops is None:
-            projected = inputs @ p["kernel"]
-        else:
-            projected = np.empty((steps, batch, 4 * units), self.vector.dtype)
-            for gate in range(4):
-                block = slice(gate * units, (gate + 1) * units)
-                projected[..., block] = (inputs * drops[gate]) @ p["kernel"][:, block]
-        projected += p["bias"]
-        zeros = np.zeros((batch, units), self.vector.dtype)
-        run = _Run(inputs, drops, [zeros], [zeros], [], [], [])
+        units, (steps, batch, features) = self.units, inputs.shape
+        kernel, recurrent, bias = self._scaled("kernel"), self._recurrent(), self._scaled("bias")
+        bias += 0.5 * (self._scale < 1)
+        gates = self._array("gates", 4, steps, batch, units)
+        seen = []
+        for place, gate in enumerate(_ORDER):
+            rows, block = inputs.reshape(-1, features), self._block(gate)
+            if drops is not None:
+                dropped = self._array(f"seen {gate}", *inputs.shape)
+                rows = np.multiply(inputs, drops[gate], out=dropped).reshape(-1, features)
+            seen.append(rows)
+            np.matmul(rows, kernel[:, block], out=gates[place].reshape(-1, units))
+            gates[place] += bias[block]
+        h, c = (self._array(name, steps + 1, batch, units) for name in "hc")
+        h[0] = c[0] = 0
+        squashed = self._array("squashed", steps, batch, units)
+        more, product = self._array("more", 4, batch, units), self._array("product", batch, units)
         for step in range(steps):
-            z = projected[step]
+            now = gates[:, step]
             if step:
-                z = z + run.h[-1] @ p["recurrent"]
-            z = z.copy()
-            candidate = slice(2 * units, 3 * units)
-            tanh = np.tanh(z[:, candidate])
-            gates = np.clip(0.2 * z + 0.5, 0, 1)
-            gates[:, candidate] = tanh
-            i, f, g, o = (gates[:, k * units : (k + 1) * units] for k in range(4))
-            c = f * run.c[-1] + i * g
-            squashed = np.tanh(c)
-            h = o * squashed
-            kept = None
+                now += np.matmul(h[step], recurrent, out=more)
+            np.clip(now[:3], 0, 1, out=now[:3])
+            np.tanh(now[3], out=now[3])
             if padded[step].any():
-                kept = padded[step][:, None]
-                c = np.where(kept, run.c[-1], c)
-                h = np.where(kept, run.h[-1], h)
-            run.h.append(h)
-            run.c.append(c)
-            run.gates.append(gates)
-            run.squashed.append(squashed)
-            run.kept.append(kept)
-        return run
+                now *= ~padded[step][:, None]
+            o, i, f, g = now
+            np.multiply(f, c[step], out=c[step + 1])
+            c[step + 1] += np.multiply(i, g, out=product)
+            np.tanh(c[step + 1], out=squashed[step])
+            np.multiply(o, squashed[step], out=h[step + 1])
+        return _Run(seen, h, c, gates, squashed)
+
+    def _block(self, gate: int) -> slice:
+        return slice(gate * self.units, (gate + 1) * self.units)
+
+    def _recurrent(self) -> Array:
+        """The recurrent kernel, scaled: one matrix for each gate of a run."""
+        scaled = self._scaled("recurrent")
+        return np.stack([scaled[:, self._block(gate)] for gate in _ORDER])
 
     def _backward(self, run: _Run, error: Array, outputs: Array, gradient: Array) -> None:
         """`error`: derivative of the loss by the logits, of the last step or of every step."""
-        units, parts, p = self.units, self.views(gradient), self.parameters
+        units, parts = self.units, self.views(gradient)
+        steps, batch, _ = run.squashed.shape
         flat = error.reshape(-1, self.actions)
-        parts["dense"][:] = outputs.reshape(-1, units).T @ flat
+        np.matmul(outputs.reshape(-1, units).T, flat, out=parts["dense"])
         parts["dense_bias"][:] = flat.sum(axis=0)
-        by_output = error @ p["dense"].T
-        steps, batch, _ = run.inputs.shape
-        dz = np.empty((steps, batch, 4 * units), self.vector.dtype)
-        dh = np.zeros((batch, units), self.vector.dtype)
-        dc = np.zeros_like(dh)
+        by_output = error @ self.parameters["dense"].T
+        o, i, f, g = run.gates
+        slope = (run.gates[:3] > 0) & (run.gates[:3] < 1)
+        by_state = np.multiply(run.squashed, run.squashed, out=self._array("by state", steps, batch, units))
+        np.subtract(1, by_state, out=by_state)
+        by_state *= o
+        opening = np.multiply(run.squashed, slope[0], out=run.squashed)
+        others = self._array("others", 3, steps, batch, units)
+        np.multiply(g, slope[1], out=others[0])
+        np.multiply(run.c[:-1], slope[2], out=others[1])
+        np.multiply(g, g, out=others[2])
+        np.subtract(1, others[2], out=others[2])
+        others[2] *= i
+        dz = self._array("dz", 4, steps, batch, units)
+        back = np.ascontiguousarray(self._recurrent().transpose(0, 2, 1))
+        more, product = self._array("more", 4, batch, units), self._array("product", batch, units)
+        dh, dc = np.zeros((batch, units), self.vector.dtype), np.zeros((batch, units), self.vector.dtype)
         for step in range(steps - 1, -1, -1):
             if error.ndim == 3:
-                dh = dh + by_output[step]
+                dh += by_output[step]
             elif step == steps - 1:
-                dh = by_output
-            gates, squashed, kept = run.gates[step], run.squashed[step], run.kept[step]
-            i, f, g, o = (gates[:, k * units : (k + 1) * units] for k in range(4))
-            through = dc + dh * o * (1 - squashed * squashed)
-            slope = 0.2 * ((gates > 0) & (gates < 1))
-            now = dz[step]
-            now[:, :units] = through * g * slope[:, :units]
-            now[:, units : 2 * units] = through * run.c[step] * slope[:, units : 2 * units]
-            now[:, 2 * units : 3 * units] = through * i * (1 - g * g)
-            now[:, 3 * units :] = dh * squashed * slope[:, 3 * units :]
-            before_c = through * f
-            if kept is not None:
-                now[np.broadcast_to(kept, now.shape)] = 0
-                before_c = np.where(kept, dc, before_c)
-            before_h = now @ p["recurrent"].T if step else dh
-            dh = before_h if kept is None else np.where(kept, dh, before_h)
-            dc = before_c
-        rows = dz.reshape(-1, 4 * units)
-        parts["bias"][:] = rows.sum(axis=0)
-        if steps > 1:
-            parts["recurrent"][:] = np.concatenate(run.h[1:-1]).T @ dz[1:].reshape(-1, 4 * units)
-        else:
-            parts["recurrent"][:] = 0
-        if run.drops is None:
-            parts["kernel"][:] = run.inputs.reshape(-1, self.features).T @ rows
-        else:
-            for gate in range(4):
-                block = slice(gate * units, (gate + 1) * units)
-                seen = (run.inputs * run.drops[gate]).reshape(-1, self.features)
-                parts["kernel"][:, block] = seen.T @ rows[:, block]
+                dh[:] = by_output
+            np.multiply(dh, opening[step], out=dz[0, step])
+            dc += np.multiply(dh, by_state[step], out=product)
+            np.multiply(dc, others[:, step], out=dz[1:, step])
+            if step:
+                dc *= f[step]
+                np.matmul(dz[:, step], back, out=more)
+                np.add.reduce(more, axis=0, out=dh)
+        before = run.h[1:-1].reshape(-1, units).T
+        for place, gate in enumerate(_ORDER):
+            rows, block = dz[place].reshape(-1, units), self._block(gate)
+            parts["bias"][block] = rows.sum(axis=0)
+            parts["recurrent"][:, block] = before @ rows[batch:]
+            parts["kernel"][:, block] = run.seen[place].T @ rows
+        for name in ("bias", "recurrent", "kernel"):
+            parts[name] *= self._scale
+
+
+#: The gates in a run: output, input, forget, candidate.
+_ORDER = (3, 0, 1, 2)
 
 
 @frozen
 class _Run:
-    inputs: Array
-    drops: Sequence[Array] | None
-    h: list[Array]  # one more than there are steps: the state before each, and the last
-    c: list[Array]
-    gates: list[Array]
-    squashed: list[Array]
-    kept: list[Array | None]
+    """What a forward pass leaves for the gradients, until the next; gates in `_ORDER`, steps, examples, units."""
+
+    seen: list[Array]  # the inputs of each gate, (steps and examples, features)
+    h: Array  # one step more: the state before each, and the last
+    c: Array
+    gates: Array
+    squashed: Array
 
 
 class Adam:
@@ -207,8 +235,12 @@ class Adam:
         self._steps += 1
         self._mean += 0.1 * (gradient - self._mean)
         self._square += 0.001 * (gradient * gradient - self._square)
-        scale = rate * np.sqrt(1 - 0.999**self._steps) / (1 - 0.9**self._steps)
-        self._vector -= (scale * self._mean / (np.sqrt(self._square) + 1e-7)).astype(self._vector.dtype, copy=False)
+        scale = rate * math.sqrt(1 - 0.999**self._steps) / (1 - 0.9**self._steps)
+        change = np.sqrt(self._square)
+        change += 1e-7
+        np.divide(self._mean, change, out=change)
+        change *= scale
+        self._vector -= change
 
 
 def batches(order: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
