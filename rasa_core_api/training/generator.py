@@ -195,6 +195,7 @@ class _Generator:
     all_reached: bool = False  # every checkpoint that can be: from now on dialogues are joined
     finished: list[Dialogue] = field(factory=list)
     story_ends: list[Dialogue] = field(factory=list)
+    turns: dict[tuple[int, str, bool], tuple[int, str, bool]] = field(factory=dict)  # each kept once
     seen: set[object] = field(factory=set)  # complete sequences that ended somewhere
 
     def __attrs_post_init__(self) -> None:
@@ -363,7 +364,8 @@ class _Generator:
             turns = []
             for event, number in zip(part.events, part.numbers, strict=True):
                 if isinstance(event, ActionExecuted):
-                    turns.append((context.state, event.action_name, event.unpredictable))
+                    turn = (context.state, event.action_name, event.unpredictable)
+                    turns.append(self.turns.setdefault(turn, turn))
                 context = self.contexts.after(context, number)
             found = part.outcomes[key] = (tuple(turns), context)
         return found
