@@ -6,6 +6,7 @@ Source of names and defaults: the policy files and constructors of 0.12 to 0.14.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 
 from attrs import evolve, field, frozen
@@ -223,6 +224,7 @@ def _read_entry(entry: JSON, release: Release, where: str) -> PolicySettings:
             raise InvalidConfiguration(f"{where}.{key}: {name} has no such option; {_nearest(str(key), known)}")
         if key in kind.options or key == "priority":
             _, (check, wanted) = kind.options.get(key, (kind.priority, _INTEGER))
+            value = _unquoted(value) if check is not _name else value
             if value is not None and not check(value):
                 raise InvalidConfiguration(f"{where}.{key}: expected {wanted}, found {value!r}")
             if value is not None:
@@ -231,8 +233,18 @@ def _read_entry(entry: JSON, release: Release, where: str) -> PolicySettings:
     return PolicySettings(name, values, featurizer, frozenset(options))
 
 
+def _unquoted(value: JSON) -> JSON:
+    """A number or truth that came as a text, as from a variable of the environment."""
+    if not isinstance(value, str):
+        return value
+    for read in (int, float, {"true": True, "false": False}.__getitem__):
+        with suppress(ValueError, KeyError):
+            return read(value.strip().lower())
+    return value
+
+
 def _featurizer(kind: _Kind, options: Mapping[str, JSON], where: str) -> FeaturizerSettings:
-    history = options.get("max_history")
+    history = _unquoted(options.get("max_history"))
     if history is not None and not _count(history):
         raise InvalidConfiguration(f"{where}.max_history: expected a whole number above 0, found {history!r}")
     settings = FeaturizerSettings(max_history=history or 5, encoder=kind.encoder)

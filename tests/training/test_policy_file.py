@@ -116,3 +116,15 @@ def test_no_policies(data: Any) -> None:
     """A file without a list of policies is refused."""
     with pytest.raises(InvalidConfiguration):
         read_policies(data, RELEASE, "p.yml")
+
+
+def test_numbers_of_the_environment() -> None:
+    """What a variable of the environment stands for is a text in the file, and a number where one is wanted."""
+    (fallback, keras) = read(
+        {"name": "FallbackPolicy", "nlu_threshold": "0.4", "fallback_action_name": "5"},
+        {"name": "KerasPolicy", "epochs": "12", "max_history": "4"},
+    )
+    assert fallback.options["nlu_threshold"] == 0.4 and fallback.options["fallback_action_name"] == "5"
+    assert keras.options["epochs"] == 12 and keras.max_history == 4
+    with pytest.raises(InvalidConfiguration, match="whole number above 0, found 'many'"):
+        read({"name": "KerasPolicy", "epochs": "many"})
