@@ -87,7 +87,7 @@ def test_packaged_default() -> None:
         ({"name": "KerasPolcy"}, "policies[0].name: 'KerasPolcy' is no policy that can be trained; did you mean"),
         ({"name": "KerasPolicy", "epoch": 3}, "policies[0].epoch: KerasPolicy has no such option; did you mean"),
         ({"name": "KerasPolicy", "epochs": 0}, "policies[0].epochs: expected a whole number above 0, found 0"),
-        ({"name": "KerasPolicy", "max_history": "5"}, "max_history: expected a whole number above 0"),
+        ({"name": "KerasPolicy", "max_history": "five"}, "max_history: expected a whole number above 0"),
         ({"name": "FallbackPolicy", "nlu_threshold": 2}, "nlu_threshold: expected a number from 0 to 1, found 2"),
         ({"name": "FallbackPolicy", "max_history": 2}, "FallbackPolicy has no such option"),
         ({"name": "EmbeddingPolicy"}, "can be served but not trained; use KerasPolicy"),
