@@ -42,7 +42,7 @@ _COMMENT = re.compile(r"<!--.*?-->")
 _TEMPLATE = re.compile(r"`([^`]*)`")
 _FORM_LINE = re.compile(r"[-*]\s+form: ")
 _EVENT = re.compile(r"([^{]+)(\{.*)?")
-_MARK = re.compile(r"\[([^\]]*)\]\(([^():]*?)(?::([^)]*))?\)")
+_MARK = re.compile(r"\[([^\]]+)\]\(([^():]*?)(?::([^)]*))?\)")
 _FORM_EVENTS = frozenset({"form", "form_validation", "action_execution_rejected"})
 
 

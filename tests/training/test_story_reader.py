@@ -196,6 +196,7 @@ def test_end_to_end() -> None:
     ]
     with pytest.raises(InvalidTrainingData, match="intent: message"):
         read("## s\n* inform\n", e2e=True)
+    assert read_marked("no [](e) words") == ("no [](e) words", [])
 
 
 @given(st.lists(st.tuples(st.text("abc ", max_size=4), st.text("xyz", min_size=1, max_size=4)), max_size=4))
