@@ -20,6 +20,7 @@ TEST = [
     "pymongo>=4.9",
     "pytest>=8",
     "pytest-twisted>=1.14",
+    "pytest-xdist>=3.6",
     "txredisapi>=1.4.11",
 ]
 EXTRAS = {

@@ -231,25 +231,25 @@ def connect_with(options: Settings) -> Callable[[], Any]:
 def client_factory(
     url: str, username: str | None, password: str | None, auth_source: str
 ) -> Callable[[], Any]:
-    """Connects as the historical store did; a write is acknowledged by a majority, from its journal."""
+    """Connects as the historical store did; a write is acknowledged by a majority, from its journal.
+
+    Time limits that the URL sets itself are kept.
+    """
 
     def connect() -> Any:
         import pymongo
 
-        credentials: dict[str, Any] = {}
+        limits = ("connectTimeoutMS", "socketTimeoutMS", "serverSelectionTimeoutMS")
+        options: dict[str, Any] = {name: TIME_LIMIT * 1000 for name in limits if name.lower() not in url.lower()}
         if username is not None:
-            credentials = {"username": username, "password": password, "authSource": auth_source}
-        milliseconds = TIME_LIMIT * 1000
+            options |= {"username": username, "password": password, "authSource": auth_source}
         return pymongo.MongoClient(
             url,
-            connectTimeoutMS=milliseconds,
-            socketTimeoutMS=milliseconds,
-            serverSelectionTimeoutMS=milliseconds,
             w="majority",
             journal=True,
             tz_aware=True,
             appname="rasa_core_api",
-            **credentials,
+            **options,
         )
 
     return connect
