@@ -29,6 +29,21 @@ def examples(language: str) -> list[tuple[str, str]]:
     ]
 
 
+def cells(row: str) -> int:
+    return len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row))) - 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_row_of_a_table_has_the_columns_of_its_header(page: Path) -> None:
+    columns = None
+    for number, line in enumerate(page.read_text("utf-8").splitlines(), start=1):
+        if not line.startswith("|"):
+            columns = None
+            continue
+        columns = columns or cells(line)
+        assert cells(line) == columns, f"{page.name}, line {number}: {line}"
+
+
 @pytest.mark.parametrize(("page", "code"), examples("python"), ids=lambda value: value[:30])
 def test_python_examples(page: str, code: str) -> None:
     """A Python example prints what its comments say."""
