@@ -96,30 +96,34 @@ class LiveTrackers:
         if tracker is not None and key is None and (trusting or not self._store.shared):
             self._cache.move_to_end(sender_id)
             return Opened(tracker, tracker.end)
-        if tracker is None:
-            opening = await self._store.look(sender_id, 0, _PAGE, key, owner)
-            tracker, stored = await self._load(sender_id, domain, opening.tail)
-            return Opened(tracker, stored, opening.earlier, opening.held)
-        opening = await self._store.look(sender_id, tracker.end, None, key, owner)
-        tail = opening.tail
-        if tail is not None and tail.start == tracker.start and tail.end >= tracker.end:
-            await replay(tracker, tail.events, self._slices)
-            self.keep(tracker)
-            return Opened(tracker, tail.end, opening.earlier, opening.held, bool(tail.events))
-        tracker, stored = await self._load(sender_id, domain, await self._store.read(sender_id, 0, _PAGE))
-        return Opened(tracker, stored, opening.earlier, opening.held, True)
+        behind = False
+        while True:
+            if tracker is None:
+                opening = await self._store.look(sender_id, 0, _PAGE, key, owner)
+                loaded = await self._load(sender_id, domain, opening.tail)
+                if loaded is None:
+                    continue  # what was told of the key is of the log that was replaced
+                return Opened(*loaded, opening.earlier, opening.held, behind)
+            opening = await self._store.look(sender_id, tracker.end, None, key, owner)
+            tail = opening.tail
+            if tail is not None and tail.start == tracker.start and tail.end >= tracker.end:
+                await replay(tracker, tail.events, self._slices)
+                self.keep(tracker)
+                return Opened(tracker, tail.end, opening.earlier, opening.held, bool(tail.events))
+            tracker, behind = None, True
 
-    async def _load(self, sender_id: str, domain: Domain, tail: Tail | None) -> tuple[Tracker, int]:
-        """The tracker of a log that begins with `tail`."""
+    async def _load(self, sender_id: str, domain: Domain, tail: Tail | None) -> tuple[Tracker, int] | None:
+        """The tracker of a log that begins with `tail`, up to the tail's end; None where it was replaced meanwhile."""
         self.drop(sender_id)
         if tail is None:
             return self.fresh(sender_id, domain), 0
         tracker = Tracker(sender_id, domain, tail.start)
         await replay(tracker, tail.events, self._slices)
         while tracker.end < tail.end:
-            page = await self._store.read(sender_id, tracker.end, _PAGE)
+            # not what came later: the answers of its requests are not known here
+            page = await self._store.read(sender_id, tracker.end, min(_PAGE, tail.end - tracker.end))
             if page is None or page.start != tracker.start or not page.events:
-                return await self._load(sender_id, domain, await self._store.read(sender_id, 0, _PAGE))
+                return None
             await replay(tracker, page.events, self._slices)
         self.keep(tracker)
         return tracker, tracker.end

@@ -11,8 +11,10 @@ from twisted.internet.task import Clock
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import Event
 from rasa_core_api.live_trackers import LiveTrackers
+from rasa_core_api.messages import RequestKey
 from rasa_core_api.tracker_store import Tail
 from rasa_core_api.tracker_store.memory import MemoryStore
+from rasa_core_api.tracker_store.turns import Opening, TurnNote
 from rasa_core_api.trackers import Tracker
 from tests.samples import action, domain, user
 
@@ -111,6 +113,37 @@ def test_long_logs_are_read_in_pages() -> None:
     keeper = Keeper()
     keeper.append([LISTEN, *[user("greet")] * 5_000])
     assert keeper.current().end == 5_001
+
+
+class Busy(CountingStore):
+    """A store in which another process ends a turn after the first look."""
+
+    idle = True
+
+    async def look(
+        self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
+    ) -> Opening:
+        opening = await super().look(sender_id, after, limit, key, owner)
+        if self.idle and opening.tail is not None:
+            self.idle = False
+            end = opening.tail.end
+            note = TurnNote(owner="other", key="k", base=end, answer="{}", keep=60, done=True)
+            await self.append(sender_id, end, [LISTEN], note)
+        return opening
+
+
+def test_the_events_of_a_request_come_with_its_answer() -> None:
+    """What is stored while a long log is read is left for the next look, since its answers were not asked for."""
+    keeper = Keeper()
+    keeper.store = Busy(keeper.clock)
+    keeper.store.shared = True
+    keeper.live = LiveTrackers(keeper.store, Slices(keeper.clock), keeper.clock.seconds)
+    keeper.append([LISTEN, *[user("greet")] * 5_000])
+    request = RequestKey("k", "digest")
+    opened = keeper.wait(keeper.live.open("u", keeper.domain, request, "mine"))
+    assert (opened.stored, opened.tracker.end, opened.earlier) == (5_001, 5_001, None)
+    opened = keeper.wait(keeper.live.open("u", keeper.domain, request, "mine"))
+    assert (opened.stored, opened.tracker.end, opened.earlier.end) == (5_002, 5_002, 5_002)
 
 
 def test_the_cache_is_bounded() -> None:

@@ -87,7 +87,10 @@ class TrackerStore(ABC):
     async def look(
         self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
     ) -> Opening:
-        """What a turn of `owner` finds: like `read`, with what the key left and the claim of somebody else."""
+        """What a turn of `owner` finds: like `read`, with what the key left and the claim of somebody else.
+
+        All of one moment: a tail that has the events of a request comes with its answer.
+        """
 
     @abstractmethod
     async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:

@@ -310,9 +310,12 @@ class MongoTables:
         self, sender_id: str, after: int, limit: int | None, request: str | None, owner: str
     ) -> tuple[RawTail | None, Earlier | None, float]:
         key = key_of(sender_id)
-        tail = self.read(sender_id, after, limit)
-        end = 0 if tail is None else tail[1]
-        return tail, self._earlier(key, request), self._held(key, end, owner)
+        while True:
+            tail = self.read(sender_id, after, limit)
+            end = 0 if tail is None else tail[1]
+            earlier = self._earlier(key, request)  # asked for last: an answer may be newer than the log, never older
+            if earlier is None or earlier.end <= end or tail == self.read(sender_id, after, limit):
+                return tail, earlier, self._held(key, end, owner)
 
     def _earlier(self, key: str, request: str | None) -> Earlier | None:
         if request is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
+
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import no_position, unknown_cursor
 from rasa_core_api.tracker_store.postgres_session import Session, key_of, unavailable
@@ -77,7 +79,7 @@ class Reader:
 
         try:
             connection = self._session.connection()
-            _look(connection, [job for job in jobs if isinstance(job, LookJob)])
+            look(connection, [job for job in jobs if isinstance(job, LookJob)])
             for job in jobs:
                 if isinstance(job, ReadJob):
                     try:
@@ -91,49 +93,70 @@ class Reader:
                 job.result, job.error = None, failure
 
 
-def _look(connection: Connection[Any], jobs: Sequence[LookJob]) -> None:
+def look(connection: Connection[Any], jobs: Sequence[LookJob]) -> None:
+    """A log that goes on behind what is asked for is looked at once more, with its blocks, as all were at one moment.
+
+    Otherwise a turn might get the events of a request that was answered meanwhile without its answer, and run it again.
+    """
     if not jobs:
         return
+    growing = []
+    for job, found in zip(jobs, _heads(connection, jobs), strict=True):
+        job.result = found.result([])
+        if found.goes_on(job):
+            growing.append(job)
+    if growing:
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            for job, found in zip(growing, _heads(connection, growing), strict=True):
+                blocks = _blocks(connection, found, job) if found.goes_on(job) else []
+                job.result = found.result(blocks, job.after)
+
+
+@frozen
+class _Head:
+    """What is known of a conversation without its blocks."""
+
+    row: int | None
+    start: int
+    end: int
+    earlier: Earlier | None
+    held: float
+
+    def goes_on(self, job: LookJob) -> bool:
+        return self.row is not None and max(job.after, self.start) < self.end and job.limit != 0
+
+    def result(self, blocks: Sequence[tuple[int, str]], after: int = 0) -> tuple[RawTail | None, Earlier | None, float]:
+        if self.row is None:
+            return None, self.earlier, self.held
+        first = blocks[0][0] if blocks else max(after, self.start)
+        return (self.start, self.end, first, [text for _, text in blocks]), self.earlier, self.held
+
+
+def _heads(connection: Connection[Any], jobs: Sequence[LookJob]) -> list[_Head]:
     parameters = {
         "numbers": list(range(len(jobs))),
         "keys": [key_of(job.sender_id) for job in jobs],
         "requests": [job.key for job in jobs],
         "owners": [job.owner for job in jobs],
     }
+    heads: list[_Head | None] = [None] * len(jobs)
     for number, row, start, end, left, base, last, answer, done, present in connection.execute(_LOOK, parameters):
-        job = jobs[number]
-        tail: RawTail | None = None
-        if row is not None and present:
-            after = max(job.after, start)
-            tail = start, end, after, []
-            if after < end and job.limit != 0:
-                tail = _tail(connection, job)
         earlier = None if base is None else Earlier(base, last, answer, done)
-        job.result = tail, earlier, max(0.0, float(left)) if left is not None else 0.0
+        held = max(0.0, float(left)) if left is not None else 0.0
+        heads[number] = _Head(row if present else None, start or 0, end or 0, earlier, held)
+    return [head for head in heads if head is not None]
 
 
-def _tail(connection: Connection[Any], job: LookJob) -> RawTail | None:
-    with connection.transaction():
-        # the log and its blocks as they were at one moment
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        found = connection.execute(
-            "SELECT id, first_seq, end_seq FROM rasa_core_api_conversations WHERE key = %s AND present",
-            (key_of(job.sender_id),),
-        ).fetchone()
-        if found is None:
-            return None
-        row, start, end = found
-        after = max(job.after, start)
-        if after >= end:
-            return start, end, after, []
-        stop = end if job.limit is None else min(end, after + job.limit)
-        blocks = connection.execute(
-            "SELECT seq, events FROM rasa_core_api_blocks WHERE conversation = %(row)s AND seq < %(stop)s AND seq >="
-            " (SELECT max(seq) FROM rasa_core_api_blocks WHERE conversation = %(row)s AND seq <= %(after)s)"
-            " ORDER BY seq",
-            {"row": row, "stop": stop, "after": after},
-        ).fetchall()
-    return start, end, blocks[0][0], [text for _, text in blocks]
+def _blocks(connection: Connection[Any], head: _Head, job: LookJob) -> list[tuple[int, str]]:
+    after = max(job.after, head.start)
+    stop = head.end if job.limit is None else min(head.end, after + job.limit)
+    return connection.execute(
+        "SELECT seq, events FROM rasa_core_api_blocks WHERE conversation = %(row)s AND seq < %(stop)s AND seq >="
+        " (SELECT max(seq) FROM rasa_core_api_blocks WHERE conversation = %(row)s AND seq <= %(after)s)"
+        " ORDER BY seq",
+        {"row": head.row, "stop": stop, "after": after},
+    ).fetchall()
 
 
 def read_names(connection: Connection[Any], after: str | None, limit: int | None, prefix: str) -> list[str]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -8,7 +11,10 @@ from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, Sto
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.postgres import PostgresStore
 from rasa_core_api.tracker_store.postgres_jobs import ClaimJob, WriteJob
+from rasa_core_api.tracker_store.postgres_reader import LookJob, look
+from rasa_core_api.tracker_store.postgres_session import Session
 from rasa_core_api.tracker_store.postgres_writer import Writer
+from rasa_core_api.tracker_store.turns import TurnNote
 
 from .conftest import Servers
 from .servers import free_port
@@ -215,3 +221,41 @@ def test_claims_of_one_group(servers: Servers) -> None:
     writer.run(jobs)
     assert [type(job.error) for job in jobs] == [type(None), type(None), ConversationHeld, StoreConflict]
     writer.close()
+
+
+class Overtaken:
+    """A connection with whose first answer another process's turn is stored."""
+
+    def __init__(self, connection: Any, overtake: Callable[[], None]) -> None:
+        self._connection = connection
+        self._overtake: Callable[[], None] | None = overtake
+
+    def execute(self, *arguments: Any) -> Any:
+        answer = self._connection.execute(*arguments)
+        overtake, self._overtake = self._overtake, None
+        if overtake is not None:
+            overtake()
+        return answer
+
+    def transaction(self) -> Any:
+        return self._connection.transaction()
+
+
+def test_the_events_of_a_request_come_with_its_answer(servers: Servers) -> None:
+    """A look that another process overtakes sees all of that one's turn or nothing; never its events alone."""
+    store = emptied(servers)
+    wait(store.append("u", 0, slots(1), TurnNote(owner="other")))
+    session = Session(servers.postgres_url())
+
+    def overtake() -> None:
+        note = TurnNote(owner="other", key="k", base=1, answer="{}", keep=60, done=True)
+        wait(store.append("u", 1, slots(2), note))
+
+    job = LookJob("u", 0, None, "k", "mine")
+    look(cast("Any", Overtaken(session.connection(), overtake)), [job])
+    session.drop()
+    (start, end, first, blocks), earlier, held = job.result
+    assert (start, end, first, len(blocks)) == (0, 2, 0, 2)
+    assert earlier is not None and (earlier.end, earlier.done) == (2, True)
+    assert held == 0
+    wait(store.close())
