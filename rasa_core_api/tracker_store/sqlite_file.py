@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x52436176
 #: Seconds to wait for another process that writes.
 BUSY_TIMEOUT = 5.0
+#: Seconds between two tries where it has to be asked again.
+RETRY = 0.01
 
 # a block is what one append added, its events one JSON object a line; `at` is the time of its last event
 SCHEMA = (
@@ -97,7 +100,7 @@ def connect(path: Path, where: str) -> Connection:
     try:
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
         try:
-            _prepare(connection, path, where)
+            _prepare_in_turn(connection, path, where)
         except BaseException:
             connection.close()
             raise
@@ -108,10 +111,30 @@ def connect(path: Path, where: str) -> Connection:
     return connection
 
 
+def _prepare_in_turn(connection: Connection, path: Path, where: str) -> None:
+    """Prepare, also while another process does: SQLite waits for no lock where the journal's mode changes."""
+    from sqlite3 import OperationalError
+
+    until = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            _prepare(connection, path, where)
+        except OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(RETRY)
+        else:
+            return
+
+
 def _prepare(connection: Connection, path: Path, where: str) -> None:
-    mark = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    connection.execute("BEGIN")  # all three as they are at one moment
+    try:
+        mark = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    finally:
+        connection.execute("ROLLBACK")
     if mark != APPLICATION_ID and (mark or version or tables):
         raise InvalidConfiguration(f"{where}: {path} is the database of another program")
     if version > len(SCHEMA):

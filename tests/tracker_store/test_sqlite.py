@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from contextlib import closing
 from pathlib import Path
 
@@ -101,6 +103,18 @@ def test_locked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wait(store.append("a", 0, slots(1))) == 1
     other.close()
     wait(store.close())
+
+
+def test_processes_that_create_the_file_together(tmp_path: Path) -> None:
+    """Who finds a new file locked by somebody who creates it, too, waits: several workers start at the same moment."""
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as threads:
+            opening = threads.submit(lambda: sqlite_file.connect(tmp_path / "a.db", "path").close())
+            with pytest.raises(NotYet):
+                opening.result(0.05)
+            other.execute("COMMIT")
+            opening.result(5)
 
 
 def test_full_disk(tmp_path: Path) -> None:
