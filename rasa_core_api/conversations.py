@@ -293,6 +293,17 @@ async def _export(store: TrackerStore, options: argparse.Namespace, output: Text
 
 
 @define
+class _Place:
+    """Where the next events of a conversation go."""
+
+    sender_id: str
+    end: int
+    there: bool = False  # it was there already
+    unseen: int = 0  # events before `end` that were not compared yet
+    grown: bool = False
+
+
+@define
 class _Target:
     """Where conversations are copied to."""
 
@@ -300,26 +311,48 @@ class _Target:
     existing: str
     report: _Report
 
-    async def begin(self, sender_id: str, events: Sequence[Event]) -> int | None:
-        """Store the first events of a conversation; where they end, None where it is left alone."""
+    async def begin(self, sender_id: str, events: Sequence[Event]) -> _Place | None:
+        """Store the first events of a conversation; None where it is left alone."""
         try:
-            return await self.store.append(sender_id, 0, events)
+            return _Place(sender_id, await self.store.append(sender_id, 0, events))
         except StoreConflict:
             if self.existing == "replace":
-                return (await self.store.replace(sender_id, events))[1]
+                return _Place(sender_id, (await self.store.replace(sender_id, events))[1])
             if self.existing == "skip":
                 self.report.skipped += 1
+                tail = await self.store.read(sender_id, 0, 1)
+                if tail is not None:  # an earlier run may have been stopped in the middle of it
+                    place = _Place(sender_id, tail.end, there=True, unseen=tail.end - tail.start)
+                    return place if await self.add(place, events) else None
             else:
                 self.report.one_failed(f"the conversation {sender_id!r} is there already (see --existing)")
             return None
+
+    async def add(self, place: _Place, events: Sequence[Event]) -> bool:
+        """Store what follows; False where the conversation that is there goes on in another way."""
+        if place.unseen:
+            count = min(place.unseen, len(events))
+            tail = await self.store.read(place.sender_id, place.end - place.unseen, count)
+            known = [] if tail is None else [event.as_json() for event in tail.events]
+            if known != [event.as_json() for event in events[:count]]:
+                return False
+            place.unseen -= count
+            events = events[count:]
+        if events:
+            place.end = await self.store.append(place.sender_id, place.end, events)
+            if place.there and not place.grown:
+                place.grown = True
+                self.report.skipped -= 1
+                self.report.one_done()
+        return True
 
     async def copy(self, source: TrackerStore, sender_id: str) -> None:
         """Copy one conversation of another store, page by page."""
         tail = await source.read(sender_id, 0, _EVENTS)
         if tail is None:
             return
-        end = await self.begin(sender_id, tail.events)
-        if end is None:
+        place = await self.begin(sender_id, tail.events)
+        if place is None:
             return
         start, seq = tail.start, tail.start + len(tail.events)
         while seq < tail.end:
@@ -327,9 +360,11 @@ class _Target:
             if page is None or page.start != start or not page.events:
                 self.report.one_failed(f"the conversation {sender_id!r} changed meanwhile: copy it again")
                 return
-            end = await self.store.append(sender_id, end, page.events)
+            if not await self.add(place, page.events):
+                return
             seq += len(page.events)
-        self.report.one_done()
+        if not place.there:
+            self.report.one_done()
 
 
 def _records(lines: TextIO, source: str) -> Iterator[tuple[str, int, list[JSON]]]:
@@ -356,21 +391,21 @@ def _records(lines: TextIO, source: str) -> Iterator[tuple[str, int, list[JSON]]
 
 async def _import(lines: TextIO, source: str, reader: EventReader, target: _Target) -> None:
     """Store what the lines hold. A line goes on with the conversation of the line before where its number fits."""
-    current: tuple[str, int, int | None] | None = None  # sender id, next number in the file, end in the store
+    current: tuple[str, int, _Place | None] | None = None  # sender id, next number in the file, where it goes
     for sender_id, seq, items in _records(lines, source):
         try:
             events = reader.read_list(items)
         except RasaCoreError as error:
             raise InvalidConfiguration(f"{source}, conversation {sender_id!r}: {error}") from error
         if current is not None and current[0] == sender_id and seq > 0 and current[1] == seq:
-            end = current[2]
-            if end is not None:
-                end = await target.store.append(sender_id, end, events)
+            place = current[2]
+            if place is not None and not await target.add(place, events):
+                place = None
         else:
-            end = await target.begin(sender_id, events)
-            if end is not None:
+            place = await target.begin(sender_id, events)
+            if place is not None and not place.there:
                 target.report.one_done()
-        current = (sender_id, seq + len(items), end)
+        current = (sender_id, seq + len(items), place)
 
 
 def _historical_source(file: str, environ: Mapping[str, str], reactor: Any) -> HistoricalRedis | HistoricalMongo:
@@ -415,7 +450,8 @@ async def _migrate_historical(
             except RasaCoreError as error:
                 target.report.one_failed(error)
                 continue
-            if await target.begin(sender_id, events) is not None:
+            place = await target.begin(sender_id, events)
+            if place is not None and not place.there:
                 target.report.one_done()
     finally:
         await source.close()

@@ -114,6 +114,25 @@ def test_migrate(tmp_path: Path) -> None:
     check_filled(tmp_path, "two")
 
 
+def test_going_on_after_a_stop(tmp_path: Path) -> None:
+    """A run that was stopped in the middle of a conversation is completed; what went on by itself stays."""
+    file, copy, last = fill(tmp_path, "one"), endpoints(tmp_path, "two"), endpoints(tmp_path, "three")
+    lines = command("export", "--endpoints", file)[1].splitlines(keepends=True)
+    other = '{"sender_id": "a", "events": [{"event": "restart", "timestamp": 1}]}\n'
+    for target in (copy, last):
+        assert command("import", "--endpoints", target, given=other + "".join(lines[1:3]))[0] == 0
+    code, _, said = command("import", "--endpoints", copy, "--existing", "skip", given="".join(lines))
+    assert code == 0 and "2 conversations stored, 1 skipped" in said
+    code, _, said = command("migrate", "--from", file, "--endpoints", last, "--existing", "skip")
+    assert code == 0 and "2 conversations stored, 1 skipped" in said
+    code, _, said = command("migrate", "--from", file, "--endpoints", last, "--existing", "skip")
+    assert code == 0 and "2 skipped" in said  # the one without events is as good as new
+    for target in (copy, last):
+        text = command("export", "--endpoints", target)[1]
+        assert sorted(text.splitlines()[1:]) == sorted(line.rstrip("\n") for line in lines[1:])
+        assert '"event":"restart"' in text.splitlines()[0]
+
+
 def test_migrate_historical_redis(tmp_path: Path) -> None:
     """What a historical store left in Redis is copied; keys of ours and other values are not, and are told."""
     if not has_redis():
