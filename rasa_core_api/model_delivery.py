@@ -314,7 +314,7 @@ def _interpreter_loader(agent: Agent, reactor: Any, environ: Mapping[str, str]) 
         model = load_nlu(directory, cache=cache_directory(environ), connect=connect)
         if any(isinstance(component, NetworkComponent) for component in model.components):
             reactor.callFromThread(agent.http.prepare)
-        return EmbeddedInterpreter(model)
+        return EmbeddedInterpreter(model, agent.slices.breathe)
 
     return load
 

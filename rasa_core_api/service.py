@@ -211,7 +211,13 @@ def build_service(
         clock=reactor,
         endpoints=endpoints,
         interpreter=make_interpreter(
-            settings.nlu, endpoints.nlu, http=http, clock=reactor, environ=environ, new_id=new_id
+            settings.nlu,
+            endpoints.nlu,
+            http=http,
+            clock=reactor,
+            environ=environ,
+            new_id=new_id,
+            breathe=slices.breathe,
         ),
         new_id=new_id,
         failure_template=settings.failure_template,

@@ -16,10 +16,12 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from attrs import Factory, define
+
+from rasa_core_api.nlu.message import finished
 
 MAX_PROGRAM = 20_000  # nodes of one program
 MAX_LOOKED_AT = 4  # characters for each of a text, for all matches in it
@@ -28,6 +30,9 @@ MAX_WORK = 100_000  # nodes that are visited to work out new steps, for one text
 
 #: The parser of the standard library: a tree of (operation, argument) pairs.
 parser: Any = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
+_STEP = 4_000  # characters of one step where all moves are known: about a millisecond
+_STEP_WORK = 5_000  # nodes of one step that are visited to work out moves
+_STEP_SEARCHES = 400  # characters of one step where many searches start
 
 _CATEGORIES = {
     "CATEGORY_DIGIT": r"\d",
@@ -119,7 +124,6 @@ class Automaton:
         self._start = self._compile(tree, self._add(_Node("match")), flags)
         self._states: dict[tuple[tuple[int, ...], tuple[bool, ...], bool], _State] = {}
         self._moves = 0
-        self._work = 0
 
     def search(self, text: str, position: int = 0) -> tuple[int, int] | None:
         """Where `re.search` finds the first match at or after `position`, as (start, end).
@@ -127,8 +131,12 @@ class Automaton:
         Nothing is found behind the place where `MAX_WORK` is used up, which takes a large expression and a text made
         for it.
         """
-        self._work = 0
-        return self._search(text, position)[0]
+        return finished(self.search_steps(text, position))
+
+    def search_steps(self, text: str, position: int = 0) -> Generator[None, None, tuple[int, int] | None]:
+        """The same in steps of a millisecond or two; other texts may be searched between them."""
+        span, _ = yield from self._search(text, position, [0])
+        return span
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """All matches without overlap, as far as `MAX_LOOKED_AT` allows.
@@ -136,27 +144,41 @@ class Automaton:
         Each search may have to look at the rest of the text, so all of them together could take quadratic time. After
         an empty match the next is looked for one character on. `MAX_WORK` holds for all of them.
         """
-        self._work = 0
-        found = []
-        position = looked_at = 0
+        return finished(self.span_steps(text))
+
+    def span_steps(self, text: str) -> Generator[None, None, list[tuple[int, int]]]:
+        """The same in steps of a millisecond or two; other texts may be searched between them."""
+        work = [0]
+        found: list[tuple[int, int]] = []
+        position = looked_at = paused = 0
         while position <= len(text) and looked_at <= MAX_LOOKED_AT * len(text):
-            span, stopped = self._search(text, position)
+            span, stopped = yield from self._search(text, position, work)
             if span is None:
                 break
             found.append(span)
             looked_at += stopped - position + 1
+            if looked_at - paused > _STEP_SEARCHES:
+                paused = looked_at
+                yield
             position = span[1] if span[1] > span[0] else span[1] + 1
         return found
 
-    def _search(self, text: str, position: int) -> tuple[tuple[int, int] | None, int]:
-        """The first match, and the place where it was certain."""
+    def _search(
+        self, text: str, position: int, work: list[int]
+    ) -> Generator[None, None, tuple[tuple[int, int] | None, int]]:
+        """The first match, and the place where it was certain; `work` counts the nodes that were visited for it."""
         before = text[position - 1] if position else ""
         state = self._state((), self._known(before), True)
         starts: list[int] = []
         best = None
         place = position
         last = len(text) - 1
+        pause = position + _STEP
+        paused_work = work[0]
         for place in range(position, last + 2):
+            if place >= pause or work[0] - paused_work > _STEP_WORK:
+                pause, paused_work = place + _STEP, work[0]
+                yield
             if place > last:
                 symbol = _END
             else:
@@ -165,9 +187,9 @@ class Automaton:
                     symbol = _LAST_NEWLINE
             move = state.moves.get(symbol)
             if move is None:
-                if self._work > MAX_WORK:
+                if work[0] > MAX_WORK:
                     return None, last + 1
-                move = self._step(state, symbol)
+                move = self._step(state, symbol, work)
             following, origins, matched = move
             starts.append(place)
             if matched >= 0:
@@ -285,7 +307,7 @@ class Automaton:
             state = self._states[key] = _State(*key)
         return state
 
-    def _step(self, state: _State, symbol: str) -> tuple[_State, tuple[int, ...], int]:
+    def _step(self, state: _State, symbol: str, work: list[int]) -> tuple[_State, tuple[int, ...], int]:
         """The state after `symbol`, for each of its threads the thread it comes from, and which one matched."""
         nodes = self._nodes
         seen: set[int] = set()
@@ -316,7 +338,7 @@ class Automaton:
                     stack.extend(reversed(node.targets))
             if matched >= 0:
                 break
-        self._work += len(seen) + len(entries)
+        work[0] += len(seen) + len(entries)
         if self._moves >= MAX_MOVES:
             self._states.clear()
             self._moves = 0

@@ -8,7 +8,7 @@ Marginals are those of the forward-backward algorithm (Rabiner 1989, section III
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.legacy.crfsuite import CrfModel, read_crfsuite
-from rasa_core_api.nlu.message import Message, Token
+from rasa_core_api.nlu.message import Message, Token, finished
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,6 +29,8 @@ DEFAULT_FEATURES: tuple[tuple[str, ...], ...] = (
 MAX_WORDS = 20_000  # words whose scores are kept; all are dropped when there are more
 MAX_WORD_BYTES = 16 << 20  # of the scores that are kept
 LONG_WORD = 40  # characters; longer words are not kept
+_STEP = 400  # tokens that the algorithm goes over in one step: about a millisecond
+_WORDS_STEP = 100  # words whose scores are looked up, or worked out, in one
 MAX_MARGINAL_EXPONENT = 600.0  # rescale before products of probabilities get smaller than e to minus this
 
 _TEXTS: dict[str, Callable[[str], str]] = {
@@ -121,12 +123,19 @@ class CrfEntities:
 
     def process(self, message: Message) -> None:
         """Add the entities of the message's tokens."""
+        for _ in self.steps(message):
+            pass
+
+    def steps(self, message: Message) -> Iterator[None]:
+        """Add them, some tokens at a time."""
         tokens = message.tokens
         if not tokens:
             return
-        probabilities = self._scores.marginals(tokens, message.pattern_flags)
+        probabilities = yield from self._scores.marginal_steps(tokens, message.pattern_flags)
         if probabilities is None:
             return
+        if len(tokens) > _STEP:
+            yield
         best = probabilities.argmax(axis=1)
         confidences = (probabilities * self._same[best]).sum(axis=1).tolist()
         for start, end, label, confidence in self._spans(best.tolist(), confidences):
@@ -200,7 +209,13 @@ class WordScores:
 
         None if the weights are so far apart that no probability is left.
         """
-        scores = self.scores(tokens, flags)
+        return finished(self.marginal_steps(tokens, flags))
+
+    def marginal_steps(
+        self, tokens: Sequence[Token], flags: Sequence[Mapping[str, bool]]
+    ) -> Generator[None, None, npt.NDArray[np.float64] | None]:
+        """The same, some tokens at a time."""
+        scores = yield from self._score_steps(tokens, flags)
         emitted = np.exp(scores - scores.max(axis=1, keepdims=True))
         length = len(emitted)
         product: npt.NDArray[np.float64] = emitted
@@ -216,11 +231,15 @@ class WordScores:
                 row *= emitted[t]
                 if t % rescale == 0:
                     row /= row.max() or 1.0
+                if t % _STEP == 0:
+                    yield
             for t in range(length - 2, -1, -1):
                 row = backward[t]
                 np.dot(emitted[t + 1] * backward[t + 1], back, out=row)
                 if t % rescale == 0:
                     row /= row.max() or 1.0
+                if t % _STEP == 0:
+                    yield
             product = forward * backward
         total = product.sum(axis=1, keepdims=True)
         if not total.all():
@@ -230,8 +249,22 @@ class WordScores:
 
     def scores(self, tokens: Sequence[Token], flags: Sequence[Mapping[str, bool]]) -> npt.NDArray[np.float64]:
         """The summed weights of each label (column) at each token (row)."""
+        return finished(self._score_steps(tokens, flags))
+
+    def _score_steps(
+        self, tokens: Sequence[Token], flags: Sequence[Mapping[str, bool]]
+    ) -> Generator[None, None, npt.NDArray[np.float64]]:
         length, half = len(tokens), self._half
-        words = self._words(tokens, flags if self._patterns else ())
+        if not self._patterns:
+            flags = ()
+        if length <= _WORDS_STEP:
+            words = self._words(tokens, flags)
+        else:
+            words = np.empty((length, *self._table.shape[1:]))
+            for start in range(0, length, _WORDS_STEP):
+                part = slice(start, start + _WORDS_STEP)
+                words[part] = self._words(tokens[part], flags[part])
+                yield
         scores = words[:, half]
         for offset in range(1, half + 1):
             scores[offset:] += words[:-offset, half - offset]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import islice
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration, InvalidTrainingData
@@ -25,6 +26,7 @@ _LINEAR_TOKENS = frozenset({r"(?u)\b\w\w+\b", r"(?u)\b\w+\b", r"\b\w\w+\b", r"\b
 
 _DIGITS = re.compile(r"\b[0-9]+\b")
 _BLANKS = re.compile(r"\s\s+")
+_STEP = 4_000  # features that are counted in one step: about a millisecond
 
 
 class RegexFeatures:
@@ -69,18 +71,37 @@ class RegexFeatures:
             else:
                 first = pattern.search(text)
                 spans = [] if first is None else [first]
-            marked = False
-            next_span = 0
-            for token, known in zip(message.tokens, flags, strict=True):
-                # spans and tokens both go forward and do not overlap each other
-                while next_span < len(spans) and spans[next_span][1] <= token.offset:
-                    next_span += 1
-                known[name] = next_span < len(spans) and spans[next_span][0] < token.end
-                marked = marked or known[name]
-            if marked if self.every_match else spans:
-                message.counts[column] = 1.0
+            self._mark(message, flags, column, name, spans)
         message.width += len(self.patterns)
         message.pattern_flags = flags
+
+    def steps(self, message: Message) -> Iterator[None]:
+        """Search every pattern, a pattern or a part of the text at a time."""
+        if not self.patterns:
+            return
+        flags: list[dict[str, bool]] = [{} for _ in message.tokens]
+        for column, (name, pattern) in enumerate(self.patterns, message.width):
+            spans = yield from pattern.steps(message.text, self.every_match)
+            yield
+            self._mark(message, flags, column, name, spans)
+            yield
+        message.width += len(self.patterns)
+        message.pattern_flags = flags
+
+    def _mark(
+        self, message: Message, flags: list[dict[str, bool]], column: int, name: str, spans: list[tuple[int, int]]
+    ) -> None:
+        """Note down where a pattern matched."""
+        marked = False
+        next_span = 0
+        for token, known in zip(message.tokens, flags, strict=True):
+            # spans and tokens both go forward and do not overlap each other
+            while next_span < len(spans) and spans[next_span][1] <= token.offset:
+                next_span += 1
+            known[name] = next_span < len(spans) and spans[next_span][0] < token.end
+            marked = marked or known[name]
+        if marked if self.every_match else spans:
+            message.counts[column] = 1.0
 
     def as_json(self) -> list[dict[str, str]]:
         """The content of `regex_featurizer.json`."""
@@ -97,6 +118,10 @@ class _Nothing:
         return None
 
     def spans(self, text: str) -> list[tuple[int, int]]:
+        return []
+
+    def steps(self, text: str, every: bool) -> Generator[None, None, list[tuple[int, int]]]:
+        yield from ()
         return []
 
 
@@ -135,13 +160,31 @@ class CountVectors:
         if self.of_0_12:
             message.counts.clear()
             message.width = 0
+        self._count(message, self.features(message))
+        message.width += len(self.vocabulary)
+
+    def _count(self, message: Message, features: Iterable[str]) -> None:
         start, known = message.width, self.vocabulary
         counts = message.counts
-        for feature in self.features(message):
+        for feature in features:
             column = known.get(feature)
             if column is not None:
                 counts[start + column] = counts.get(start + column, 0.0) + 1.0
-        message.width += len(known)
+
+    def steps(self, message: Message) -> Iterator[None]:
+        """Append this block, some thousand features at a time."""
+        if self.of_0_12:
+            message.counts.clear()
+            message.width = 0
+        if self._characters is None:
+            features = self._word_features(self._text(message))
+            yield
+        else:
+            features = self._characters(self._text(message), self._sizes)
+        while batch := list(islice(features, _STEP)):
+            self._count(message, batch)
+            yield
+        message.width += len(self.vocabulary)
 
     def features(self, message: Message) -> list[str]:
         """The features of a text, those outside the vocabulary included.
@@ -149,15 +192,18 @@ class CountVectors:
         Once there is a vocabulary with the OOV token, unknown words are that token; before, the words listed in
         `OOV_words` are.
         """
+        text = self._text(message)
+        return list(self._word_features(text) if self._characters is None else self._characters(text, self._sizes))
+
+    def _text(self, message: Message) -> str:
         text = message.text
         if message.tokens and not self.of_0_12:
             text = " ".join([token.text for token in message.tokens])
         if self._lowercase:
             text = text.lower()
-        if self._strip is not None:
-            text = self._strip(text)
-        if self._characters is not None:
-            return self._characters(text, self._sizes)
+        return text if self._strip is None else self._strip(text)
+
+    def _word_features(self, text: str) -> Iterator[str]:
         words = self._find_tokens(_DIGITS.sub(self._number, text))
         token = self._oov_token
         if token:
@@ -167,7 +213,7 @@ class CountVectors:
                 words = [word if word in self.vocabulary else token for word in words]
         if self._stop_words:
             words = [word for word in words if word not in self._stop_words]
-        return words if self._sizes == range(1, 2) else _word_ngrams(words, self._sizes)
+        return iter(words) if self._sizes == range(1, 2) else _word_ngrams(words, self._sizes)
 
     def train(self, messages: Iterable[Message]) -> list[str]:
         """Learn the vocabulary, in alphabetical order; returns warnings for the operator.
@@ -259,23 +305,22 @@ def _without_accents(text: str) -> str:
     return "".join(char for char in taken_apart if not unicodedata.combining(char))
 
 
-def _word_ngrams(words: list[str], sizes: range) -> list[str]:
-    return [" ".join(words[start : start + size]) for size in sizes for start in range(len(words) - size + 1)]
+def _word_ngrams(words: list[str], sizes: range) -> Iterator[str]:
+    return (" ".join(words[start : start + size]) for size in sizes for start in range(len(words) - size + 1))
 
 
-def _character_ngrams(text: str, sizes: range) -> list[str]:
+def _character_ngrams(text: str, sizes: range) -> Iterator[str]:
     text = _BLANKS.sub(" ", text)
-    return [text[start : start + size] for size in sizes for start in range(len(text) - size + 1)]
+    return (text[start : start + size] for size in sizes for start in range(len(text) - size + 1))
 
 
-def _word_character_ngrams(text: str, sizes: range) -> list[str]:
+def _word_character_ngrams(text: str, sizes: range) -> Iterator[str]:
     """Character n-grams inside words, each word with one blank on both sides; a short word counts once."""
-    found = []
     for word in text.split():
         word = f" {word} "
         for size in sizes:
             if size >= len(word):
-                found.append(word)
+                yield word
                 break
-            found.extend(word[start : start + size] for start in range(len(word) - size + 1))
-    return found
+            for start in range(len(word) - size + 1):
+                yield word[start : start + size]

@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,7 @@ MAX_CHUNKS = 20_000  # remembered, and as many pairs; all are dropped when there
 MAX_BYTES = 16 << 20  # of the vectors that are remembered
 LONG_CHUNK = 40  # characters; longer chunks are not remembered
 _LONGEST = 1000  # characters of a chunk that are looked at
+_STEP = 500  # characters that are worked on in one step: about a millisecond if all are new
 
 _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -71,6 +72,19 @@ class _Chunk:
         self.character_square = character_square
         self.first = first
         self.last = last
+
+
+class _Sums(NamedTuple):
+    """What chunks come to: sums of vectors (None where there is no known piece), of squares, and the last word."""
+
+    words: npt.NDArray[np.float64] | None
+    characters: npt.NDArray[np.float64] | None
+    word_square: float
+    character_square: float
+    last: str
+
+
+_NOTHING = _Sums(None, None, 0.0, 0.0, "")
 
 
 class LinearIntents:
@@ -116,7 +130,23 @@ class LinearIntents:
 
     def process(self, message: Message) -> None:
         """Rank the intents; a text without any known feature, or of nothing but `.`, `,`, `!`, `?`, has none."""
-        scores = self.scores(message.text)
+        self._rank(message, self.scores(message.text))
+
+    def steps(self, message: Message) -> Iterator[None]:
+        """Rank the intents, some chunks at a time."""
+        sums = _NOTHING
+        batch: list[str] = []
+        size = 0
+        for chunk in chunks_of(message.text) if _ANYTHING.search(message.text) else ():
+            batch.append(chunk)
+            size += min(len(chunk), _LONGEST)
+            if size > _STEP:
+                sums = self._add_chunks(sums, batch)
+                batch, size = [], 0
+                yield
+        self._rank(message, self._scores(self._add_chunks(sums, batch) if batch else sums))
+
+    def _rank(self, message: Message, scores: npt.NDArray[np.float64] | None) -> None:
         if scores is None:
             set_ranking(message, [])
             return
@@ -141,13 +171,15 @@ class LinearIntents:
         """The score of each intent before the softmax; None where the text gives nothing to go by."""
         if not _ANYTHING.search(text):
             return None
-        chunks = chunks_of(text)
+        return self._scores(self._add_chunks(_NOTHING, chunks_of(text)))
+
+    def _add_chunks(self, sums: _Sums, chunks: Sequence[str]) -> _Sums:
+        """The sums with those of further chunks."""
         if len(self._chunks) + len(self._pairs) + len(chunks) > MAX_CHUNKS or self._used + 3 * len(chunks) > self._most:
             self._forget()
         known, pairs = self._chunks, self._pairs
         word_rows, character_rows = [], []
-        word_square = character_square = 0.0
-        last = ""
+        words, characters, word_square, character_square, last = sums
         for text_chunk in chunks:
             chunk = known.get(text_chunk)
             if chunk is None:
@@ -164,14 +196,23 @@ class LinearIntents:
                     word_rows.append(pair[0])
                     word_square += pair[1]
             last = chunk.last
-        if not word_square and not character_square:
-            return None
         table = self._table
-        total = self._bias
         if word_square:
-            total = total + np.add.reduce(table.take(word_rows, 0)) / math.sqrt(word_square)
+            added = np.add.reduce(table.take(word_rows, 0))
+            words = added if words is None else words + added
         if character_square:
-            total = total + np.add.reduce(table.take(character_rows, 0)) / math.sqrt(character_square)
+            added = np.add.reduce(table.take(character_rows, 0))
+            characters = added if characters is None else characters + added
+        return _Sums(words, characters, word_square, character_square, last)
+
+    def _scores(self, sums: _Sums) -> npt.NDArray[np.float64] | None:
+        if sums.words is None and sums.characters is None:
+            return None
+        total = self._bias
+        if sums.words is not None:
+            total = total + sums.words / math.sqrt(sums.word_square)
+        if sums.characters is not None:
+            total = total + sums.characters / math.sqrt(sums.character_square)
         return total
 
     def _forget(self) -> None:

@@ -18,7 +18,7 @@ from rasa_core_api.interpreter import Interpreter
 if TYPE_CHECKING:
     from rasa_core_api.endpoints import EndpointConfig, OutgoingHTTP
     from rasa_core_api.nlu.message import Connect
-    from rasa_core_api.nlu.model import NluModel
+    from rasa_core_api.nlu.model import Breathe, NluModel
 
 log = Logger()
 
@@ -31,11 +31,13 @@ class EmbeddedInterpreter(Interpreter):
 
     embedded = True
 
-    def __init__(self, model: NluModel) -> None:
+    def __init__(self, model: NluModel, breathe: Breathe | None = None) -> None:
+        """`breathe` lets others have their turn between the steps of a long text."""
         self.model = model
+        self._breathe = breathe
 
     async def parse(self, text: str, message_id: str | None = None) -> dict[str, JSON]:
-        return await self.model.parse_message(text, message_id)
+        return await self.model.parse_message(text, message_id, breathe=self._breathe)
 
 
 def make_interpreter(
@@ -46,12 +48,13 @@ def make_interpreter(
     clock: IReactorTime,
     environ: Mapping[str, str],
     new_id: Callable[[], str] | None = None,
+    breathe: Breathe | None = None,
 ) -> Interpreter | None:
     """The interpreter for the value of `-u` and the `nlu` entry of the endpoints file; None where there is neither.
 
     With an entry, the server there is asked, and `-u` names its project and model; else `-u` is a model here. The
     environment says where retrained models are kept (`cache_directory`) and may replace the URL of duckling.
-    `new_id` makes the ids that an NLU server is told of messages.
+    `new_id` makes the ids that an NLU server is told of messages, `breathe` is for `EmbeddedInterpreter`.
     Raises UnsupportedModel and InvalidConfiguration as `load_nlu` does.
     """
     if endpoint is not None:
@@ -67,7 +70,7 @@ def make_interpreter(
     loaded = load_nlu(Path(nlu), cache=cache_directory(environ), connect=duckling_factory(http, clock, environ))
     if any(isinstance(component, NetworkComponent) for component in loaded.components):
         http.prepare()  # what calls need is imported now, not in the middle of the first message
-    return EmbeddedInterpreter(loaded)
+    return EmbeddedInterpreter(loaded, breathe)
 
 
 def cache_directory(environ: Mapping[str, str]) -> Path | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from attrs import Factory, define
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from rasa_core_api.constants import JSON
+
+T = TypeVar("T")
 
 RANKING_LENGTH = 10  # items of `intent_ranking`, the winner included
 
@@ -66,6 +68,16 @@ def set_ranking(message: Message, ranking: list[tuple[str, float]]) -> None:
         message.intent = {"name": None, "confidence": 0.0}
 
 
+def finished(steps: Generator[None, None, T]) -> T:
+    """What work in steps comes to, without a stop."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+
 class Component(Protocol):
     """A part that needs nothing but the message. `name` is the name of rasa_nlu 0.13 (`ner_crf`)."""
 
@@ -73,7 +85,16 @@ class Component(Protocol):
     def name(self) -> str: ...
 
     def process(self, message: Message) -> None:
-        """Add this part's findings to the message; takes well under a millisecond and does no I/O."""
+        """Add this part's findings to the message; does no I/O, and takes well under a millisecond for a text that
+        somebody typed. A part that takes longer than a millisecond or two for a long one is `Stepwise`."""
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A part that can take a long text in steps."""
+
+    def steps(self, message: Message) -> Iterator[None]:
+        """The same as `process`; stops after every millisecond or two, and other messages may be worked on then."""
 
 
 @runtime_checkable

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import Factory, define, field
 
 from rasa_core_api.constants import JSON
-from rasa_core_api.nlu.message import Component, Message, NetworkComponent, as_parse
+from rasa_core_api.nlu.message import Component, Message, NetworkComponent, Stepwise, as_parse
 
 if TYPE_CHECKING:
     from rasa_core_api.nlu.data import TrainingData
 
 MAX_TEXT = 12_000  # characters that are looked at; the result holds the whole text all the same
+LONG_TEXT = 800  # characters; longer texts are worked on in steps
+
+#: Lets others have their turn, if it is their time.
+Breathe = Callable[[], Awaitable[None]]
 
 
 class NotConnected:
@@ -66,23 +70,39 @@ class NluModel:
         message.text = text
         return as_parse(message)
 
-    async def parse_message(self, text: str, message_id: str | None = None, time: int | None = None) -> dict[str, JSON]:
+    async def parse_message(
+        self, text: str, message_id: str | None = None, time: int | None = None, breathe: Breathe | None = None
+    ) -> dict[str, JSON]:
         """The parse result of all parts.
 
         Network parts are asked first, so that they work while the local parts do, and are waited for at their place.
-        `message_id` is for remote servers and not used here.
+        A long text is worked on in steps, with `breathe` between them. `message_id` is for remote servers and not
+        used here.
         """
-        if not self._network or not text:
+        if len(text) <= LONG_TEXT:
+            breathe = None
+        if not text or not (self._network or breathe):
             return self.parse(text, time)
         message = Message(text[:MAX_TEXT], time=time)
         asked = [(place, component.start(message)) for place, component in self._network]
         done = 0
         for place, answer in asked:
-            for component in self._local[done:place]:
-                component.process(message)
+            await _work(self._local[done:place], message, breathe)
             done = place
             message.entities += await answer
-        for component in self._local[done:]:
-            component.process(message)
+        await _work(self._local[done:], message, breathe)
         message.text = text
         return as_parse(message)
+
+
+async def _work(components: Sequence[Component], message: Message, breathe: Breathe | None) -> None:
+    for component in components:
+        if breathe is None:
+            component.process(message)
+            continue
+        if isinstance(component, Stepwise):
+            for _ in component.steps(message):
+                await breathe()
+        else:
+            component.process(message)
+        await breathe()

@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Protocol
 
 from rasa_core_api.exceptions import InvalidTrainingData
@@ -38,6 +38,8 @@ MAX_TOKENIZED = 6 * MAX_SEARCHED  # characters of a text to find words in: a dig
 LEAST_LENGTH = 64  # an expression that cannot be searched in this many characters is of no use
 
 _ENDLESS = 10**15
+_BOUNDARY = re.compile(r"\b")
+_STEP = 1_000  # boundaries that are looked at in one step
 _FLAG_GROUP = re.compile(r"\(\?([aimsux]+)\)")
 _LOOKUP = re.compile(r"\(\?i\)\(\\b(.*)\\b\)", re.DOTALL)
 _LITERAL = re.compile(r"(?:[\w\s\"'/,:;<=>@!%&`~-]|[^\x00-\x7f]|\\[^0-9A-Za-z])+")
@@ -54,6 +56,9 @@ class Pattern(Protocol):
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Start and end of all matches, without overlap."""
+
+    def steps(self, text: str, every: bool) -> Generator[None, None, list[tuple[int, int]]]:
+        """The first match, or every one, found in steps of a millisecond or two."""
 
 
 def compile_pattern(name: str, pattern: str) -> Pattern:
@@ -107,6 +112,18 @@ class RegexPattern:
             return [match.span() for match in self._compiled.finditer(text[: self._limit])]
         return self._automaton.spans(text[:MAX_SEARCHED])
 
+    def steps(self, text: str, every: bool) -> Generator[None, None, list[tuple[int, int]]]:
+        """The first match within the bounds, or every one, in steps."""
+        if self._automaton is None or len(text) <= self._limit:
+            if every:
+                return self.spans(text)
+            first = self.search(text)
+        elif every:
+            return (yield from self._automaton.span_steps(text[:MAX_SEARCHED]))
+        else:
+            first = yield from self._automaton.search_steps(text[:MAX_SEARCHED])
+        return [] if first is None else [first]
+
     def findall(self, text: str) -> list[str]:
         """The texts of all matches (of the group, if there is one) within the bounds."""
         if len(text) <= self._limit or self._automaton is None:
@@ -147,28 +164,45 @@ class LookupPattern:
 
     def search(self, text: str) -> tuple[int, int] | None:
         """Start and end of the first match."""
-        return next(self._matches(text[:MAX_SEARCHED]), None)
+        return next((span for span in self._matches(text[:MAX_SEARCHED]) if span), None)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Start and end of all matches, without overlap."""
-        return list(self._matches(text[:MAX_SEARCHED]))
+        return [span for span in self._matches(text[:MAX_SEARCHED]) if span]
 
-    def _matches(self, text: str) -> Iterator[tuple[int, int]]:
+    def steps(self, text: str, every: bool) -> Generator[None, None, list[tuple[int, int]]]:
+        """The first match, or every one, in steps."""
+        found = []
+        for span in self._matches(text[:MAX_SEARCHED]):
+            if span is None:
+                yield
+                continue
+            found.append(span)
+            if not every:
+                break
+        return found
+
+    def _matches(self, text: str) -> Iterator[tuple[int, int] | None]:
+        """The matches, and None where it is time for a pause."""
         folded = _folded(text)
-        boundary = _boundaries(text)
-        start = 0
-        while start < len(text):
-            end = self._match(folded, boundary, start) if boundary[start] else None
-            if end is not None:
-                yield start, end
-            start = end or start + 1
+        places = [match.start() for match in _BOUNDARY.finditer(text)]
+        boundaries = frozenset(places)
+        free = 0  # where the last match ended
+        for number, start in enumerate(places, 1):
+            if number % _STEP == 0:
+                yield None
+            if start >= free:
+                end = self._match(folded, boundaries, start)
+                if end is not None:
+                    yield start, end
+                    free = end
 
-    def _match(self, folded: str, boundary: list[bool], start: int) -> int | None:
+    def _match(self, folded: str, boundaries: frozenset[int], start: int) -> int | None:
         best = None
         for key in (folded[start : start + 2], folded[start : start + 1]):
             for length in self._lengths.get(key, ()):
                 end = start + length
-                if end < len(boundary) and boundary[end]:
+                if end in boundaries:
                     order = self._order.get(folded[start:end])
                     if order is not None and (best is None or order < best[0]):
                         best = (order, end)
@@ -266,9 +300,3 @@ def _fold_char(char: str) -> str:
 def _folded(text: str) -> str:
     """The text in one case, with every character in its place."""
     return text.lower() if text.isascii() else "".join(map(_fold_char, text))
-
-
-def _boundaries(text: str) -> list[bool]:
-    """For every place from 0 to the text's length, whether a word begins or ends there."""
-    word = [False, *(char.isalnum() or char == "_" for char in text), False]
-    return [word[place] != word[place + 1] for place in range(len(text) + 1)]
