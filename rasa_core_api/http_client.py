@@ -8,6 +8,7 @@ from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
 
+from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import Deferred, succeed
@@ -126,11 +127,28 @@ def new_pool(reactor: Any, persistent: bool = True) -> HTTPConnectionPool:
     return pool
 
 
+class _Written(EncodedURL):
+    """A URL that is asked for as it stands; hyperlink cannot encode one with an IPv6 address once more."""
+
+    def to_uri(self) -> EncodedURL:
+        return self
+
+
+def as_written(url: str) -> EncodedURL:
+    """A URL of ASCII characters for treq, which leaves it alone. Raises `ValueError`."""
+    return _Written.from_text(url)
+
+
+class _Client(HTTPClient):
+    def request(self, method: str, url: Any, **options: Any) -> Deferred[Any]:
+        return super().request(method, as_written(url) if isinstance(url, str) else url, **options)
+
+
 def new_client(reactor: Any, pool: HTTPConnectionPool) -> HTTPClient:
     """A client that keeps no cookies: a server's session must not leak from one conversation to another."""
     agent = Agent.usingEndpointFactory(reactor, _Connecting(reactor), pool)
     jar: Any = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    return HTTPClient(agent, cookiejar=jar, data_to_body_producer=body_producer)
+    return _Client(agent, cookiejar=jar, data_to_body_producer=body_producer)
 
 
 def closes(response: Any) -> bool:

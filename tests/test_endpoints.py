@@ -35,7 +35,7 @@ from rasa_core_api.endpoints import (
     read_endpoints,
 )
 from rasa_core_api.exceptions import InvalidConfiguration
-from rasa_core_api.http_client import PromptEndpoint, body_producer
+from rasa_core_api.http_client import PromptEndpoint, body_producer, new_client, new_pool
 
 reactor: Any = global_reactor
 
@@ -198,6 +198,22 @@ def test_secrets_are_not_shown() -> None:
 def test_targets(url: str, subpath: str | None, target: str) -> None:
     """One slash joins the sub-path; queries are merged."""
     assert entry(url=url).target(subpath) == target
+
+
+def test_urls_are_asked_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may have an IPv6 address, and no URL is encoded a second time."""
+    asked: list[bytes] = []
+
+    class Recording:
+        def request(self, method: bytes, uri: bytes, *_: object, **__: object) -> Deferred[Any]:
+            asked.append(uri)
+            return Deferred()
+
+    client = new_client(Clock(), new_pool(Clock()))
+    monkeypatch.setattr(client, "_agent", Recording())
+    client.get("http://[::1]:5055/webhook?a=%7e")
+    client.request("POST", "http://bot/%2F?q=caf%C3%A9+x", data=b"{}")
+    assert asked == [b"http://[::1]:5055/webhook?a=%7e", b"http://bot/%2F?q=caf%C3%A9+x"]
 
 
 def test_precedence_of_parameters() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
-from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
@@ -144,18 +143,6 @@ class _AsItComes:
 def _without_encoding(response: IResponse) -> IResponse:
     response.headers.removeHeader(b"Content-Encoding")
     return response
-
-
-class _Written(EncodedURL):
-    """A URL that is asked for as it stands; hyperlink cannot encode one with an IPv6 address once more."""
-
-    def to_uri(self) -> EncodedURL:
-        return self
-
-
-def as_written(url: str) -> EncodedURL:
-    """A URL of ASCII characters for treq, which leaves it alone. Raises `ValueError`."""
-    return _Written.from_text(url)
 
 
 def new_client(reactor: Any, endpoints: IAgentEndpointFactory | None = None) -> HTTPClient:

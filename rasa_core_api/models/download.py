@@ -210,7 +210,7 @@ async def _fetch(
 
 
 async def _ask(client: HTTPClient, target: Target, fingerprint: str | None, clock: IReactorTime) -> IResponse:
-    from rasa_core_api.models.connecting import as_written  # who pulls no model need not pay for a client
+    from rasa_core_api.http_client import as_written  # who pulls no model need not pay for a client
 
     url = target.url
     own = urlsplit(url)
