@@ -14,7 +14,7 @@ from time import monotonic
 
 from attrs import define, field
 
-from rasa_core_api.exceptions import InvalidParameter, InvalidTrainingData, NotBuilt, RasaCoreError
+from rasa_core_api.exceptions import InvalidParameter, InvalidTrainingData, NotBuilt, RasaCoreError, TrainingFailed
 from rasa_core_api.nlu.components import TEMPLATES
 from rasa_core_api.nlu.config import default_config, read_config
 from rasa_core_api.nlu.data import TrainingData
@@ -91,7 +91,10 @@ def train(options: argparse.Namespace, now: datetime) -> Path:
             progress.close()
     for remark in remarks:
         print(f"note: {remark.replace(str(path), options.data or options.url)}", file=sys.stderr)
-    save_model(model, directory)
+    try:
+        save_model(model, directory)
+    except OSError as error:
+        raise TrainingFailed(f"the model cannot be written to {directory}: {error.strerror}") from error
     print(f"trained {', '.join(part.name for part in model.components)} in {duration(monotonic() - begin)}")
     return directory
 

@@ -51,8 +51,10 @@ def use_one_thread(environ: MutableMapping[str, str]) -> None:
 
 
 def begin_logging(level: LogLevel, stream: TextIO) -> None:
-    """Send log lines of `level` and above to `stream`."""
+    """Send log lines of `level` and above to `stream`; of the reactor's own only warnings, unless all is asked for."""
     predicate = LogLevelFilterPredicate(defaultLogLevel=level)
+    if level is not LogLevel.debug:
+        predicate.setLogLevelForNamespace("twisted", LogLevel.warn)
     observer = FilteringLogObserver(textFileLogObserver(stream), [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
 

@@ -48,6 +48,13 @@ def test_train(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "intent_classifier_linear stands for intent_classifier_sklearn" in shown.err
 
 
+def test_a_place_that_cannot_be_written(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error tells that it is the model that cannot be written, and where."""
+    (tmp_path / "out").write_text("a file")
+    assert train.main(["--data", str(data), "-o", str(tmp_path / "out")]) == 1
+    assert f"the model cannot be written to {tmp_path / 'out'}" in capsys.readouterr().err
+
+
 def test_names(data: Path, tmp_path: Path) -> None:
     """Without names the project is called default and the model after the time."""
     assert train.main(["-d", str(data), "-o", str(tmp_path / "m")], lambda: NOW) == 0
