@@ -446,19 +446,18 @@ class RasaCoreResource(Resource):
 
     Configured by the environment, one variable a flag of `run` (`RASA_CORE_API_CORE`, ...). twistd makes it
     before it forks: objects are built here, and what needs threads, sockets or databases waits for the reactor.
-    Raises `UsageError`, which twistd prints, where the settings or the model are no good.
+    Where the settings or the model are no good the process ends with the reason and status 1: before 26.4 twistd ends
+    with 0 after a usage error, which those who supervise it take for success.
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         Resource.__init__(self)
-        from twisted.python.usage import UsageError
-
         from rasa_core_api.run import build_from_environment
 
         try:
             self._root: Root = build_from_environment(os.environ if environ is None else environ)
         except RasaCoreError as error:
-            raise UsageError(str(error)) from error
+            raise SystemExit(f"rasa_core_api: {error}") from error
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         hide_query(request)
