@@ -18,6 +18,8 @@ COMMANDS = {
     "nlu.convert": "turn an old NLU model into the new format",
     "model_server": "publish models for servers that pull them",
     "conversations": "list, export, import and migrate stored conversations",
+    "server": "deprecated: use run --enable_api",
+    "evaluate": "deprecated: use test",
 }
 
 
@@ -38,6 +40,7 @@ def main() -> int:
     print("usage: python -m rasa_core_api.COMMAND --help\n\ncommands:")
     for name, text in commands.items():
         print(f"  {name:{width}}  {text}")
+    print("\nexample: python -m rasa_core_api.run --enable_api -d models/dialogue -c rest")
     return 0 if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help") else 2
 
 

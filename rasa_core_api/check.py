@@ -23,7 +23,13 @@ from rasa_core_api.slots import ClassFinder
 from rasa_core_api.training.checking import check_contradictions, check_examples, check_stories, check_unused
 from rasa_core_api.training.console import until_interrupted, use_one_thread
 from rasa_core_api.training.findings import DomainText, Finding, check_domain, nearest
-from rasa_core_api.training.project_checks import check_action_server, check_credentials, check_endpoints, line_of
+from rasa_core_api.training.project_checks import (
+    check_action_server,
+    check_credentials,
+    check_endpoints,
+    check_keys,
+    line_of,
+)
 from rasa_core_api.training.story_reader import read_stories
 from rasa_core_api.training.structures import Place, StoryFiles
 
@@ -31,7 +37,11 @@ from rasa_core_api.training.structures import Place, StoryFiles
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print one line a finding; 0 without errors, 1 with errors (with --strict: or warnings)."""
     use_one_thread(os.environ)
-    parser = argparse.ArgumentParser(prog="python -m rasa_core_api.check", description="Look for mistakes in a bot.")
+    parser = argparse.ArgumentParser(
+        prog="python -m rasa_core_api.check",
+        description="Look for mistakes in a bot.",
+        epilog="example: python -m rasa_core_api.check -d domain.yml -s stories.md --endpoints endpoints.yml",
+    )
     parser.add_argument("-d", "--domain", help="domain specification")
     parser.add_argument("-s", "--stories", help="story file or folder")
     parser.add_argument("--nlu", help="NLU training data, file or folder")
@@ -39,7 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--credentials", help="channel credentials file")
     parser.add_argument("--core", help="dialogue model directory")
     parser.add_argument("--history", type=int, default=5, help="states in which contradictions are looked for (5)")
-    parser.add_argument("--for-release", "--for_release", dest="for_release", choices=TARGETS, default=TARGETS[-1])
+    parser.add_argument(
+        "--for-release",
+        "--for_release",
+        dest="for_release",
+        choices=TARGETS,
+        default=TARGETS[-1],
+        help="the release whose rules the stories are read by (%(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     parser.add_argument("--strict", action="store_true", help="warnings count as errors")
     options = parser.parse_args(arguments)
@@ -65,6 +82,7 @@ def check_project(options: argparse.Namespace) -> list[Finding]:
         try:
             endpoints = read_endpoints(options.endpoints, os.environ)
             found += check_endpoints(endpoints, options.endpoints)
+            found += check_keys(endpoints, options.endpoints)
         except RasaCoreError as error:
             found.append(_unreadable(error, options.endpoints))
     if options.credentials:

@@ -74,27 +74,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rasa_core_api.conversations", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m rasa_core_api.conversations",
+        description="List, export, import, delete, anonymise and migrate stored conversations.",
+        epilog="example: python -m rasa_core_api.conversations export --endpoints endpoints.yml -o conversations.jsonl",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        found = commands.add_parser(name, help=text, description=text)
+    def command(name: str, text: str, rest: str = "") -> argparse.ArgumentParser:
+        example = f"python -m rasa_core_api.conversations {name} --endpoints endpoints.yml{rest}"
+        found = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
         found.add_argument("--endpoints", required=True, help="endpoint file whose tracker_store is meant")
         found.add_argument(
             "--trusted_modules", default="", help="modules from which a store class may come, separated by commas"
         )
         return found
 
-    listing = command("list", "print sender ids in the order of creation, one a line")
-    exporting = command("export", "write conversations as lines of JSON")
+    listing = command("list", "print sender ids in the order of creation, one a line", " --prefix web-")
+    exporting = command("export", "write conversations as lines of JSON", " -o conversations.jsonl")
     exporting.add_argument("sender_id", nargs="*", help="conversations to export (default: all)")
     exporting.add_argument("-o", "--output", default="-", help="file to write, created anew (default: standard output)")
     for one in (listing, exporting):
         one.add_argument("--prefix", default="", help="only ids that begin so")
-    importing = command("import", "store conversations from lines of JSON, as export wrote them")
+    importing = command(
+        "import", "store conversations from lines of JSON, as export wrote them", " -i conversations.jsonl"
+    )
     importing.add_argument("-i", "--input", default="-", help="file to read (default: standard input)")
-    deleting = command("delete", "delete conversations and all that is kept of them")
-    masking = command("anonymise", "take texts and values out of conversations, such that predictions stay the same")
+    deleting = command("delete", "delete conversations and all that is kept of them", " --older-than 90 --dry-run")
+    masking = command(
+        "anonymise",
+        "take texts and values out of conversations, such that predictions stay the same",
+        " -d models/dialogue --older-than 30",
+    )
     masking.add_argument("-d", "--core", required=True, metavar="MODEL",
                          help="the dialogue model, whose domain tells which values are features")  # fmt: skip
     for one in (deleting, masking):
@@ -102,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--older-than", type=float, metavar="DAYS", help="those whose last event is older")
         one.add_argument("--prefix", default="", help="only ids that begin so")
         one.add_argument("--dry-run", action="store_true", help="print which ones, and leave them as they are")
-    migrating = command("migrate", "copy all conversations of another store into this one")
+    migrating = command("migrate", "copy all conversations of another store into this one", " --from old_endpoints.yml")
     migrating.add_argument("--from", dest="source", required=True, help="endpoint file whose tracker_store is read")
     migrating.add_argument(
         "--historical", action="store_true", help="the other store is a Redis or MongoDB that Rasa Core wrote"

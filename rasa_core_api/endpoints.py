@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,7 @@ class Endpoints:
 
 
 #: Keys of HTTP entries by the field they fill; of two that are there the first counts.
-_SERVERS = {
+SERVERS = {
     "nlg": ("nlg",),
     "nlu": ("nlu",),
     "action_endpoint": ("action_endpoint", "action"),
@@ -246,10 +246,23 @@ _SERVERS = {
     "nlu_model": ("nlu_model",),
 }
 _SECTIONS = ("tracker_store", "event_broker")
-_KNOWN = (*(key for keys in _SERVERS.values() for key in keys), *_SECTIONS)
+_KNOWN = (*(key for keys in SERVERS.values() for key in keys), *_SECTIONS)
 #: Keys that an entry has beside those of every entry.
 _PULLS = ("wait_time_between_pulls", "sha256", "public_key", "max_mb", "keep")
 _OPTIONS = {"model": (*_PULLS, "shadow", "canary"), "nlu_model": _PULLS}
+_ENTRY = ("url", "params", "headers", "basic_auth", "token", "token_name", "timeout")
+
+
+def unused_keys(name: str, endpoint: EndpointConfig) -> Iterator[tuple[str, str]]:
+    """Keys of an entry that mean nothing, each with what may have been meant.
+
+    Files of the historical releases may hold such keys, so they do not keep a server down.
+    """
+    known = (*_ENTRY, *_OPTIONS.get(name, ()))
+    for key in endpoint.options:
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            yield key, f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
 
 
 def read_endpoints(path: str | Path, environ: Mapping[str, str]) -> Endpoints:
@@ -269,15 +282,14 @@ def endpoints_from_json(data: JSON, source: str) -> Endpoints:
             hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(_KNOWN)}"
             raise InvalidConfiguration(f"{source}: {key}: there is no such endpoint; {hint}", file=source, key=key)
     found: dict[str, Any] = {}
-    for name, keys in _SERVERS.items():
+    for name, keys in SERVERS.items():
         present = [key for key in keys if data.get(key) is not None]
         if len(present) > 1:
             log.warn("{file}: {other} is ignored, since {first} is there", file=source, first=present[0], other=keys[1])
         if present:
             found[name] = endpoint = EndpointConfig.from_json(data[present[0]], f"{source}: {present[0]}")
-            for option in endpoint.options:
-                if option not in _OPTIONS.get(name, ()):
-                    log.warn("{where}.{key}: nothing uses this key", where=endpoint.where, key=option)
+            for option, hint in unused_keys(name, endpoint):
+                log.warn("{where}.{key}: nothing uses this key; {hint}", where=endpoint.where, key=option, hint=hint)
     for name in _SECTIONS:
         section = data.get(name)
         if section is not None and not isinstance(section, Mapping):

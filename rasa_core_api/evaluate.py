@@ -39,10 +39,21 @@ MODES = ("default", "compare")
 _MODEL = re.compile(r"(.+?)(\d+)")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of both modes."""
-    parser = argparse.ArgumentParser(prog="python -m rasa_core_api.evaluate", description="Evaluate a dialogue model.")
-    parser.add_argument("mode", nargs="?", choices=MODES, default="default")
+def make_parser(name: str = "evaluate") -> argparse.ArgumentParser:
+    """The parser of both modes; the program has two names."""
+    program = f"python -m rasa_core_api.{name}"
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Evaluate a dialogue model on stories.",
+        epilog=f"example: {program} -s test_stories.md -d models/dialogue -o results",
+    )
+    parser.add_argument(
+        "mode",
+        nargs="?",
+        choices=MODES,
+        default="default",
+        help="default judges one model, compare all that `train compare` wrote",
+    )
     add_stories_options(parser)
     parser.add_argument("-d", "--core", required=True, help="model directory; for compare what `train compare` wrote")
     parser.add_argument("-m", "--max_stories", type=int, help="let a story count with this many of its last events")
@@ -57,10 +68,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None, log_to: TextIO | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None, log_to: TextIO | None = None, name: str = "evaluate"
+) -> int:
     """Run the command line; 0 when it did what was asked, 1 after an error. Log lines go to `log_to`."""
     use_one_thread(os.environ)
-    parser = make_parser()
+    parser = make_parser(name)
     options = parser.parse_args(arguments)
     if log_to is not None:
         begin_logging(options.loglevel, log_to)

@@ -254,6 +254,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rasa_core_api.model_server",
         description="Publish the models in a directory for dialogue servers that pull them.",
+        epilog="example: python -m rasa_core_api.model_server models -p 8000 --token SECRET",
     )
     parser.add_argument("directory", type=Path, help="a model, or a directory of models and archives")
     parser.add_argument("-p", "--port", type=int, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)")

@@ -86,7 +86,8 @@ def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.Argumen
     bot.add_argument(
         "--endpoints",
         metavar="FILE",
-        help="YAML file that names other servers: action_endpoint, nlg, nlu, model, tracker_store",
+        help="YAML file that names other servers (action_endpoint, nlg, nlu), what models are pulled from (model or "
+        "models, nlu_model), where conversations are kept (tracker_store) and events are published (event_broker)",
     )
     bot.add_argument("--failure_template", metavar="NAME",
                      help="template that is said when an action fails (default: nothing is said)")  # fmt: skip
@@ -125,7 +126,8 @@ def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.Argumen
     rights.add_argument("--auth_token", type=_secret, metavar="TOKEN",
                         help="token that API requests carry as ?token=TOKEN")  # fmt: skip
     rights.add_argument("--jwt_secret", type=_secret, metavar="KEY",
-                        help="secret or public key of JSON web tokens: text, or @file")  # fmt: skip
+                        help="JSON web tokens: the shared secret of an HS method; for others the public key in "
+                        "PEM form, or @file")  # fmt: skip
     rights.add_argument("--jwt_method", default="HS256", metavar="ALGORITHM",
                         help="the only accepted signature algorithm (%(default)s)")  # fmt: skip
     rights.add_argument("--channel_auth", action="store_true",

@@ -59,12 +59,32 @@ _OLD_OPTIONS = {
     "fallback_action_name": ACTION_DEFAULT_FALLBACK,
 }
 
+_DESCRIPTIONS = {
+    "default": """Train a dialogue model from stories. Other modes, each with a --help of its own:
+
+  train compare      one model for each policy file and for ever fewer stories,
+                     to see what each needs (--percentages, --runs)
+  train interactive  teach a bot in a conversation (--server, --export_stories)""",
+    "compare": "Train models with several policy files on ever fewer stories, for `test compare`.",
+    "interactive": "Teach a bot in a conversation, and keep what it learned as stories.",
+}
+
+_EXAMPLES = {
+    "default": "example: python -m rasa_core_api.train -d domain.yml -s stories.md -o models/dialogue",
+    "compare": """example: python -m rasa_core_api.train compare -c keras.yml memoization.yml
+  -d domain.yml -s stories.md -o comparison --percentages 0 50 90 --runs 3""",
+    "interactive": """example: python -m rasa_core_api.train interactive -d domain.yml -s stories.md
+  -u models/nlu/current --endpoints endpoints.yml""",
+}
+
 
 def make_parser(mode: str) -> argparse.ArgumentParser:
     """The parser of one sub-command."""
     parser = argparse.ArgumentParser(
         prog=f"python -m rasa_core_api.train{'' if mode == 'default' else ' ' + mode}",
-        description="Train a dialogue model from stories.",
+        description=_DESCRIPTIONS[mode],
+        epilog=_EXAMPLES[mode],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     group = add_stories_options(parser, required=mode != "interactive")
     parser.add_argument("-d", "--domain", required=mode == "compare", help="domain specification (YAML)")
@@ -85,8 +105,9 @@ def make_parser(mode: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--no_check", action="store_true", help="do not look for mistakes in domain and stories first")
     if mode == "compare":
-        parser.add_argument("--percentages", nargs="*", type=int, default=[0, 5, 25, 50, 70, 90, 95])
-        parser.add_argument("--runs", type=int, default=3)
+        parser.add_argument("--percentages", nargs="*", type=int, default=[0, 5, 25, 50, 70, 90, 95],
+                            help="percent of the stories that are left out (0 5 25 50 70 90 95)")  # fmt: skip
+        parser.add_argument("--runs", type=int, default=3, help="how often, each time with other stories left out (3)")
     else:
         group.add_argument("--core", help="a trained model to start interactive training with")
         parser.add_argument("-u", "--nlu", help="NLU model, for interactive training")

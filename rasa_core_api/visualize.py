@@ -34,7 +34,11 @@ IMAGES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".gif", ".ps")
 
 def main(arguments: Sequence[str] | None = None, log_to: TextIO | None = None) -> int:
     """Run the command line; 0 when the picture is written. Log lines go to `log_to`."""
-    parser = argparse.ArgumentParser(prog="python -m rasa_core_api.visualize", description="Draw stories.")
+    parser = argparse.ArgumentParser(
+        prog="python -m rasa_core_api.visualize",
+        description="Draw stories as a graph.",
+        epilog="example: python -m rasa_core_api.visualize -s stories.md -d domain.yml -o graph.html",
+    )
     add_stories_options(parser)
     parser.add_argument("-d", "--domain", required=True, help="domain specification")
     parser.add_argument("-o", "--output", default="graph.html", help="picture: .html, or its data: .json, .dot")

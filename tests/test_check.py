@@ -125,6 +125,16 @@ def test_endpoints_and_credentials(bot: Path, capsys: pytest.CaptureFixture[str]
     assert "missing-template" not in by_code, "the texts come from a server"
 
 
+def test_keys_of_endpoints_that_mean_nothing(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key that nothing uses is a warning at the line of its entry."""
+    (bot / "endpoints.yml").write_text("action_endpoint: {url: 'https://x'}\nmodels:\n  url: https://x\n  tokn: s\n")
+    _, findings = found(bot, capsys, "--endpoints", str(bot / "endpoints.yml"))
+    by_code = {code: item for (code, _), item in findings.items()}
+    assert (by_code["unused-key"]["line"], by_code["unused-key"]["severity"]) == (2, "warning")
+    assert by_code["unused-key"]["message"] == "models.tokn: nothing uses this key"
+    assert by_code["unused-key"]["remedy"] == "did you mean 'token'?"
+
+
 def test_nlu_data(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Intents of the NLU data and of the domain are compared both ways."""
     (bot / "nlu.md").write_text("## intent:greet\n- hi\n- hello\n\n## intent:stranger\n- who\n- [what](thing)\n")

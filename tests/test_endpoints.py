@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.web.iweb import IRequest
 from twisted.web.server import Site
 from zope.interface import implementer
@@ -121,6 +122,22 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert endpoints.model is not None and endpoints.model.options == {"wait_time_between_pulls": 10}
     assert endpoints.model.where == f"{path}: models"
     assert endpoints.tracker_store == {"type": "sqlite", "path": "x.db"}
+    assert endpoints.calls()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "hint"),
+    [
+        ("action_endpoint", "tokn", "did you mean 'token'?"),
+        ("nlg", "wait_time_between_pulls", "known are url, params, headers, basic_auth, token, token_name, timeout"),
+        ("models", "wait_time_betwen_pulls", "did you mean 'wait_time_between_pulls'?"),
+    ],
+)
+def test_a_key_of_an_entry_that_means_nothing(name: str, key: str, hint: str) -> None:
+    """It keeps no server down, as old files may hold some, but is told with file, key path and what may be meant."""
+    with capturedLogs() as lines:
+        endpoints = endpoints_from_json({name: {"url": "http://x", key: "secret"}}, "e.yml")
+    assert [formatEvent(line) for line in lines] == [f"e.yml: {name}.{key}: nothing uses this key; {hint}"]
     assert endpoints.calls()
 
 

@@ -21,6 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rasa_core_api.nlu.convert",
         description="Write the model of an old rasa_nlu directory in the new format.",
+        epilog="example: python -m rasa_core_api.nlu.convert models/nlu/current models/nlu/new",
     )
     parser.add_argument("old", help="directory that rasa_nlu wrote; it has a metadata.json")
     parser.add_argument("new", help="directory to write; it must not exist")

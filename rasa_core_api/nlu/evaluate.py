@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rasa_core_api.nlu.evaluate",
         description="Ask a model about texts whose meaning is known, or train and ask in turn (cross-validation).",
+        epilog="example: python -m rasa_core_api.nlu.evaluate -d nlu_test.md -m models/nlu/default/current",
     )
     parser.add_argument("-d", "--data", required=True, help="file or folder with the texts and what they mean")
     parser.add_argument("--mode", choices=MODES, help="evaluation with -m (default), crossvalidation without")

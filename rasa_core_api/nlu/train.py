@@ -36,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rasa_core_api.nlu.train",
         description="Train an NLU model, written to PATH/PROJECT/NAME; give that directory to the server with -u.",
+        epilog="example: python -m rasa_core_api.nlu.train -d nlu.md -c nlu.yml --fixed_model_name current",
     )
     parser.add_argument("-o", "--path", default="models/nlu/", help="where models are written (models/nlu/)")
     source = parser.add_mutually_exclusive_group(required=True)

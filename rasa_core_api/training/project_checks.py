@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rasa_core_api.constants import JSON, UTTER_PREFIX
 from rasa_core_api.domain import Domain
-from rasa_core_api.endpoints import Endpoints
+from rasa_core_api.endpoints import SERVERS, Endpoints, unused_keys
 from rasa_core_api.training.findings import DomainText, Finding, check_domain, check_templates
 from rasa_core_api.training.structures import Place
 
@@ -27,6 +27,18 @@ def check_endpoints(endpoints: Endpoints, file: str) -> list[Finding]:
             place = line_of(file, key)
             message = f"{key}: {host} is called without encryption"
             found.append(Finding("warning", "plain-http", place, message, "use https:// unless the network is trusted"))
+    return found
+
+
+def check_keys(endpoints: Endpoints, file: str) -> list[Finding]:
+    """Keys of entries that mean nothing; reading the file logs them too."""
+    found = []
+    for name in SERVERS:
+        endpoint = getattr(endpoints, name)
+        for key, hint in () if endpoint is None else unused_keys(name, endpoint):
+            path = f"{endpoint.where.rpartition(': ')[2]}.{key}"
+            message = f"{path}: nothing uses this key"
+            found.append(Finding("warning", "unused-key", line_of(file, path.partition(".")[0]), message, hint))
     return found
 
 
