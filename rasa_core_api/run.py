@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,8 @@ from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
 from rasa_core_api.settings import PREFIX, RunSettings, run_parser, settings_from_environment, settings_of
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
     from rasa_core_api.server import Root
     from rasa_core_api.service import Service
 
@@ -130,9 +134,24 @@ def _run(service: Service, reactor: Any) -> int:
         reactor.stop()
 
     reactor.callWhenRunning(started)
+    reactor.addSystemEventTrigger("before", "shutdown", _answer_signals, reactor)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopping)
     reactor.run()
     return status
+
+
+def _answer_signals(reactor: Any) -> None:
+    """While the server stops, a further signal changes nothing; the reactor would take it for a defect."""
+    from twisted.logger import Logger
+
+    log = Logger("rasa_core_api.run")
+
+    def again(number: int, _: object) -> None:
+        reactor.callFromThread(log.info, "the server is stopping already, turns under way may end first")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL):
+            signal.signal(number, again)
 
 
 async def _listen(service: Service, reactor: Any) -> Any:
@@ -192,20 +211,34 @@ def build_from_environment(environ: Mapping[str, str]) -> Root:
     settings = settings_from_environment(environ)
     if settings.workers > 1:
         raise InvalidConfiguration(f"{PREFIX}WORKERS: twistd serves in one process; use `run --workers`")
+    if settings.log_file is not None:
+        also_log_to_file(settings.log_level, settings.log_file)  # now: a daemon has nobody to tell that it cannot
     service = build_service(settings, reactor, environ)
 
     def started() -> None:
-        if settings.log_file is not None:
-            also_log_to_file(settings.log_level, settings.log_file)
         settle_memory()
-        Deferred.fromCoroutine(service.start()).addErrback(
-            lambda failure: log.failure("the conversation store could not be opened", failure)
-        ).addCallback(lambda _: service.root.release())
+        Deferred.fromCoroutine(service.start()).addCallbacks(lambda _: service.root.release(), failed)
+
+    def failed(failure: Failure) -> None:
+        if failure.check(RasaCoreError):
+            log.error("the server could not start: {reason}", reason=failure.getErrorMessage())
+        else:
+            log.failure("the server could not start", failure)
+        atexit.register(_end_with_1)
+        reactor.stop()
 
     service.root.hold()  # twistd listens before the store is open
     reactor.callWhenRunning(started)
+    reactor.addSystemEventTrigger("before", "shutdown", _answer_signals, reactor)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopping)
     return service.root
+
+
+def _end_with_1() -> None:
+    """twistd ends with 0 whenever its reactor was stopped; who watches the process has to see that it failed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def server_main(argv: Sequence[str] | None = None) -> int:

@@ -25,8 +25,8 @@ from rasa_core_api.config import read_yaml_file
 from rasa_core_api.constants import JSON
 from rasa_core_api.endpoints import Endpoints, OutgoingHTTP, read_endpoints
 from rasa_core_api.events.reading import EventReader
-from rasa_core_api.exceptions import InvalidConfiguration, UnsafeArchive
-from rasa_core_api.http.auth import TokenReader
+from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable, UnsafeArchive
+from rasa_core_api.http.auth import DEFAULT_METHOD, TokenReader
 from rasa_core_api.http.connections import connections_within_reach
 from rasa_core_api.http.site import ApiSite
 from rasa_core_api.model_delivery import ModelDelivery, build_delivery
@@ -116,6 +116,8 @@ class Service:
                 await self.outbox.start()
         except InvalidConfiguration as error:
             raise InvalidConfiguration(f"{self.settings.endpoints}: {error}", **error.details) from error
+        except StoreUnavailable as error:
+            raise StoreUnavailable(f"{self.settings.endpoints}: {WHERE}: {error}", **error.details) from error
         if self.predecessor is not None:
             await self.agent.store.release(self.predecessor)
         self.agent.start()
@@ -259,6 +261,8 @@ def build_service(
     tokens = None
     if settings.jwt_secret is not None:
         tokens = TokenReader.from_settings(settings.jwt_secret, settings.jwt_method)
+    elif settings.jwt_method != DEFAULT_METHOD:
+        log.warn("jwt_method: without a jwt_secret no token is checked")
     server = Server(
         agent,
         ServerSettings(

@@ -111,7 +111,7 @@ def _open(name: str, settings: Mapping[str, JSON] | None, find_class: Callable[[
         module, attribute = built
         kind: type[InputChannel] = getattr(import_module(f"rasa_core_api.channels.{module}"), attribute)
         if name in _PLAIN and settings:
-            log.warn("the channel {name} has no settings; {keys} are ignored", name=name, keys=", ".join(settings))
+            log.warn("the channel {name} has no settings, ignored: {keys}", name=name, keys=", ".join(settings))
     else:
         kind = _class_of(name, find_class)
     return kind.from_credentials(settings)

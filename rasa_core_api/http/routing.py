@@ -20,7 +20,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from werkzeug.routing import Rule
 
-from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.exceptions import RasaCoreError, StoreUnavailable
 from rasa_core_api.http.cors import Origins
 from rasa_core_api.http.errors import MethodNotAllowed, NotFound, answer_to, internal_error
 from rasa_core_api.http.reading import query_string, sender_id_of
@@ -269,7 +269,7 @@ def failure_body(request: Request, failure: Failure, version: str) -> bytes:
     error = failure.value
     if isinstance(error, RasaCoreError):
         answer = answer_to(error, version)
-        if answer.status in (500, 501):
+        if answer.status in (500, 501) or isinstance(error, StoreUnavailable):
             # one line, whatever a client put into it
             log.error("{method} {path}: {reason}", reason=str(error).partition("\n")[0], **_line(request))
     else:

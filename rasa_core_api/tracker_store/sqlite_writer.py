@@ -170,11 +170,17 @@ class SqliteWriter:
         self.turns: TurnTables
 
     def open(self) -> None:
+        import sqlite3
+
         self.connection = connect(self._path, self._where)
         self.turns = TurnTables(self.connection, self._now)
-        self._users = Users(self._path, self.turns.void)
-        self._version = self.connection.execute("PRAGMA data_version").fetchone()[0]
-        self._forget()
+        try:
+            self._users = Users(self._path, self.turns.void)
+            self._version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+            self._forget()
+        except sqlite3.Error as error:  # what other processes left cannot be cleared where the disk is full
+            self.connection.close()
+            raise unavailable(error) from error
 
     def close(self) -> None:
         self.connection.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 from twisted.web.server import Request
 
 from rasa_core_api.exceptions import NotAuthorized, StoreUnavailable, TooManyRequests
@@ -71,6 +72,10 @@ class Bench:
         request.setHeader(b"Content-Length", b"10")
         request.write(b"half")
         raise StoreUnavailable("gone")
+
+    @app.route("/away", methods=["GET"])
+    async def away(self, request: Request) -> bytes:
+        raise StoreUnavailable("the disk is full")
 
     @app.route("/not-json", methods=["GET"])
     async def not_json(self, request: Request) -> bytes:
@@ -284,3 +289,11 @@ def test_rules_that_are_not_known(serve: MakeWire) -> None:
 
     with pytest.raises(AssertionError, match="not <sender_id>"):
         app.resource()
+
+
+def test_a_store_that_is_away_is_told_in_the_log(wire: Wire) -> None:
+    """The client is told to come again, the operator what is the matter."""
+    with capturedLogs() as lines:
+        answer = wire.ask("GET", "/away?token=secret")
+    assert (answer.status, answer.json()["reason"]) == (503, "Unavailable")
+    assert [formatEvent(line) for line in lines] == ["GET /away: the disk is full"]

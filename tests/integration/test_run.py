@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -109,6 +110,8 @@ def test_stopping_lets_turns_end(model: Path, tmp_path: Path) -> None:
             program.process.terminate()
             with pytest.raises(subprocess.TimeoutExpired):
                 program.process.wait(0.2)
+            program.process.send_signal(signal.SIGINT)  # as impatient people do
+            program.line("INFO .* the server is stopping already")
             actions.go.set()
             client.join(PATIENCE)
             assert program.wait() == 0

@@ -189,6 +189,7 @@ def test_limits(twistd: Twistd) -> None:
         ("RASA_CORE_API_CORE", "/nowhere/model", "/nowhere/model"),
         ("RASA_CORE_API_ENDPOINTS", "nowhere.yml", "nowhere.yml"),
         ("RASA_CORE_API_JWT_METHOD", "none", "jwt_method"),
+        ("RASA_CORE_API_LOG_FILE", "/nowhere/out.log", "log_file: cannot write to /nowhere/out.log"),
     ],
 )
 def test_bad_settings(twistd: Twistd, name: str, value: str, reason: str) -> None:
@@ -205,3 +206,13 @@ def test_bad_settings(twistd: Twistd, name: str, value: str, reason: str) -> Non
     assert ended.returncode != 0
     assert reason in (ended.stdout + ended.stderr).strip().splitlines()[-1]
     assert "Traceback (most" not in ended.stdout + ended.stderr
+
+
+def test_a_store_that_cannot_be_opened(twistd: Twistd) -> None:
+    """The process ends with 1 and one line in the log; it does not stay and let requests wait."""
+    (twistd.directory / "conversations.db").write_text("no database " * 1000)
+    with twistd.foreground() as process:
+        assert process.wait(PATIENCE) == 1
+    (line,) = re.findall(r".*could not start.*", twistd.log_file.read_text())
+    assert "endpoints.yml: tracker_store.path: conversations.db is no SQLite file" in line
+    assert "Traceback (most" not in twistd.log_file.read_text()

@@ -15,6 +15,7 @@ from rasa_core_api.exceptions import InvalidConfiguration, InvalidParameter, Sto
 from rasa_core_api.tracker_store import sqlite_file
 from rasa_core_api.tracker_store.sqlite import SqliteStore
 from rasa_core_api.tracker_store.sqlite_file import APPLICATION_ID, SCHEMA
+from rasa_core_api.tracker_store.sqlite_turns import TurnTables
 from rasa_core_api.tracker_store.sqlite_writer import Append, SqliteWriter
 from rasa_core_api.tracker_store.turns import TurnNote
 
@@ -133,6 +134,21 @@ def test_full_disk(tmp_path: Path) -> None:
     assert (again.error, again.result) == (None, 2)
     assert writer.connection.execute("SELECT sender_id FROM conversations").fetchall() == [("a",)]
     writer.close()
+
+
+def test_a_disk_that_is_full_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what an earlier process left cannot be cleared, the store is unavailable and lets go of its file."""
+    wait(opened(tmp_path / "a.db").close())
+
+    def void(_: TurnTables) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(TurnTables, "void", void)
+    writer = SqliteWriter(tmp_path / "a.db", "path", lambda: None)
+    with pytest.raises(StoreUnavailable, match="full"):
+        writer.open()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        writer.connection.execute("SELECT 1")
 
 
 def test_damaged_event(tmp_path: Path) -> None:
