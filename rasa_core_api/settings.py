@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +27,9 @@ MAX_WAITING, MAX_TURNS = 100, 10_000
 MAX_CONNECTIONS = 20_000
 
 DEFAULT_LOG_FILE = "rasa_core.log"
+
+#: What argparse says of a flag's value: the flag's long name, and what is wrong.
+_FLAG_ERROR = re.compile(r"argument (?:-\w+/)?--(\w+): (.*)", re.DOTALL)
 
 
 @frozen(kw_only=True)
@@ -257,7 +261,9 @@ def settings_from_environment(environ: Mapping[str, str]) -> RunSettings:
     try:
         return settings_of(parser.parse_args(arguments), console=False)
     except InvalidConfiguration as error:
-        raise InvalidConfiguration(f"{PREFIX}*: {error}") from None
+        flag_error = _FLAG_ERROR.fullmatch(str(error))
+        where, reason = (flag_error[1].upper(), flag_error[2]) if flag_error else ("*", error)
+        raise InvalidConfiguration(f"{PREFIX}{where}: {reason}") from None
 
 
 def _argument(name: str, value: str, option: str, action: argparse.Action) -> Sequence[str]:

@@ -104,7 +104,7 @@ def test_environment() -> None:
         ({"RASA_CORE_API_ENABLE_API": "true"}, "RASA_CORE_API_CORE: "),
         ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_COLOUR": "red"}, "RASA_CORE_API_COLOUR"),
         ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_ENABLE_API": "yes"}, "RASA_CORE_API_ENABLE_API: true or false"),
-        ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_MAX_BODY_MB": "many"}, "max_body_mb"),
+        ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_MAX_BODY_MB": "many"}, "RASA_CORE_API_MAX_BODY_MB: "),
     ],
 )
 def test_wrong_environment(variables: dict[str, str], reason: str) -> None:
@@ -116,3 +116,17 @@ def test_wrong_environment(variables: dict[str, str], reason: str) -> None:
 def test_secrets_are_not_shown() -> None:
     """Settings can be logged without giving secrets away."""
     assert "hidden" not in repr(parse("-d m --auth_token hidden --jwt_secret hidden"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("MAX_BODY_MB", "x", "more than 0 and at most 4096 MB are expected"),
+        ("AUTH_TOKEN", " ", "it is empty, and the API would be open to everybody"),
+        ("COMPATIBILITY_VERSION", "2", "'2' is not a version such as 0.11.12"),
+    ],
+)
+def test_a_bad_value_in_the_environment_names_its_variable(name: str, value: str, reason: str) -> None:
+    with pytest.raises(InvalidConfiguration) as refused:
+        settings_from_environment({"RASA_CORE_API_CORE": "m", f"RASA_CORE_API_{name}": value})
+    assert str(refused.value) == f"RASA_CORE_API_{name}: {reason}"
