@@ -285,21 +285,27 @@ class Turns:
         """Begin the conversation anew with these events, unless the same request did that already."""
         async with self.lines.of(sender_id):
             await self.slices.breathe()
-            note = self._plain
-            if request is not None:
-                opened = await self.trackers.open(sender_id, domain, request, self.claims.owner)
-                if opened.earlier is not None:
-                    _kept(opened.earlier, request)
-                    return await self._view_at(opened.tracker, opened.earlier.end, verbosity)
-                kept = encode({"digest": request.digest})
-                note = TurnNote(owner=self.claims.owner, key=request.key, answer=kept, keep=request.keep)
             waited = _Patience(self.clock, sender_id)
             while True:
+                note, held = self._plain, False
                 try:
+                    if request is not None:
+                        opened = await self.trackers.open(sender_id, domain, request, self.claims.owner)
+                        if opened.earlier is not None:
+                            _kept(opened.earlier, request)
+                            return await self._view_at(opened.tracker, opened.earlier.end, verbosity)
+                        kept = encode({"digest": request.digest})
+                        note = TurnNote(owner=self.claims.owner, key=request.key, answer=kept, keep=request.keep)
+                        held = await self._hold(sender_id, opened.stored, request.key)
                     start, _ = await self.store.replace(sender_id, events, note)
                     break
+                except StoreConflict:
+                    self.trackers.drop(sender_id)
                 except ConversationHeld as error:
                     await waited.wait(error.seconds)
+                finally:
+                    if held:
+                        await self.claims.give_up(sender_id)
             self.trackers.drop(sender_id)
             tracker = Tracker(sender_id, domain, start)
             await replay(tracker, events, self.slices)
@@ -336,14 +342,29 @@ class Turns:
             waited = _Patience(self.clock, sender_id)
             while True:
                 self.trackers.drop(sender_id)
+                tail = (await self.store.look(sender_id, 0, 0, None, self.claims.owner)).tail
+                if tail is None:
+                    return False
+                held = False
                 try:
-                    found = await mask(self.store, sender_id, domain, self.claims.owner, self.slices.breathe)
+                    held = await self._hold(sender_id, tail.end)
+                    await mask(self.store, sender_id, domain, self.claims.owner, self.slices.breathe)
+                    break
+                except StoreConflict:
+                    continue  # somebody else's turn ended
                 except ConversationHeld as error:
                     await waited.wait(error.seconds)
-                    continue
-                if found:
-                    self.told(sender_id)
-                return found
+                finally:
+                    if held:
+                        await self.claims.give_up(sender_id)
+            self.told(sender_id)
+            return True
+
+    async def _hold(self, sender_id: str, end: int, key: str | None = None) -> bool:
+        """Keep other processes' turns from ending between reading a log and replacing it, where there are any."""
+        if self.store.claims:
+            await self.claims.take(sender_id, end, key)
+        return self.store.claims
 
     # --- without a turn ------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from rasa_core_api.exceptions import ConversationHeld, KeyReused, StoreConflict,
 from rasa_core_api.messages import BotMessage, RequestKey, UserMessage
 from rasa_core_api.nlg import Response
 from rasa_core_api.tracker_store.memory import MemoryStore
-from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
+from rasa_core_api.tracker_store.turns import NO_NOTE, Opening, TurnNote
 from rasa_core_api.tracker_views import EventVerbosity
 from rasa_core_api.turns import PATIENCE
 from tests.conftest import LoggedFailures
@@ -303,6 +303,55 @@ def test_kept_trackers_are_trusted_until_they_are_overtaken() -> None:
     cluster.bots[0].wait(cluster.bots[1].agent.replace("u", []))
     cluster.ask(0, "/greet")
     assert cluster.kinds() == ONE_GREETING[1:]
+
+
+class Overtaken(SharedStore):
+    """Another server's turn is stored as soon as this one looked."""
+
+    overtake: Callable[[], None] | None = None
+
+    async def look(self, *arguments: Any, **members: Any) -> Opening:
+        opening = await super().look(*arguments, **members)
+        overtake, self.overtake = self.overtake, None
+        if overtake is not None:
+            overtake()
+        return opening
+
+
+def overtaken() -> Cluster:
+    cluster = Cluster()
+    cluster.store = Overtaken(cluster.clock)
+    cluster.bots = [cluster._bot("0.11", name) for name in ("one", "two")]
+    cluster.ask(0, "/greet")
+    return cluster
+
+
+def test_anonymising_loses_no_turn_of_another_server() -> None:
+    """What another server stored since the log was looked at is there afterwards."""
+    cluster = overtaken()
+    cluster.store.overtake = lambda: cluster.ask(1, "/inform")  # type: ignore[attr-defined]
+    model = cluster.bots[0].agent.served.current
+    assert cluster.bots[0].wait(cluster.bots[0].agent.turns.anonymise("u", model.domain))
+    assert cluster.kinds().count("user") == 2
+    cluster.ask(1, "/greet")
+    assert cluster.kinds().count("user") == 3
+    assert len(cluster.bots[0].agent.turns.claims) == 0
+
+
+def test_replacing_twice_loses_no_turn_in_between() -> None:
+    """A replacement that came again at another server, and was done there meanwhile, is not done once more."""
+    cluster = overtaken()
+    slot = {"event": "slot", "name": "city", "value": "rome", "timestamp": 5.0}
+    first, second = (bot.agent for bot in cluster.bots)
+
+    def overtake() -> None:
+        cluster.bots[1].wait(second.replace("u", [slot], EventVerbosity.ALL, KEY))
+        cluster.ask(1, "/greet")
+
+    cluster.store.overtake = overtake  # type: ignore[attr-defined]
+    cluster.bots[0].wait(first.replace("u", [slot], EventVerbosity.ALL, KEY))
+    assert cluster.kinds().count("user") == 1
+    assert len(first.turns.claims) == 0
 
 
 def test_action_keeps_others_out() -> None:

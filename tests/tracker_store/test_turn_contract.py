@@ -119,6 +119,18 @@ def test_delete_ends_claims_and_answers(store: TrackerStore) -> None:
     assert wait(store.append("a", 0, slots(1))) == 1
 
 
+def test_replacement_under_a_claim(store: TrackerStore) -> None:
+    """Who claimed a log replaces it and lets go of it; others go on behind the new one."""
+    wait(store.append("a", 0, slots(1, 2)))
+    wait(store.claim("a", 2, MINE, None, 10))
+    assert wait(store.replace("a", slots(3), TurnNote(owner=MINE))) == (2, 3)
+    wait(store.release(MINE, "a"))
+    assert wait(store.look("a", 0, None, None, THEIRS)).held == 0
+    assert wait(store.append("a", 3, slots(4), TurnNote(owner=THEIRS))) == 4
+    tail = wait(store.read("a"))
+    assert (tail.start, tail.end, len(tail.events)) == (2, 4, 2)
+
+
 def test_append_to_a_log_that_was_replaced(store: TrackerStore) -> None:
     """Who knows where the log began is refused when it begins elsewhere, though it ends where he believes."""
     wait(store.append("a", 0, slots(1, 2)))
