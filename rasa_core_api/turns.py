@@ -323,17 +323,28 @@ class Turns:
             return False
         async with self.lines.of(sender_id):
             await self.slices.breathe()
-            if before is not None and not await self._idle(sender_id, before):
-                return False
+            if before is not None:
+                return await self._delete_idle(sender_id, before)
             self.trackers.drop(sender_id)
             return await self.store.delete(sender_id)
 
-    async def _idle(self, sender_id: str, before: float) -> bool:
+    async def _delete_idle(self, sender_id: str, before: float) -> bool:
         opening = await self.store.look(sender_id, 0, 0, None, self.claims.owner)
         if opening.tail is None or opening.held:
             return False
-        last = await self.store.read(sender_id, opening.tail.end - 1)
-        return last is not None and (not last.events or last.events[-1].timestamp < before)
+        held = False
+        try:
+            held = await self._hold(sender_id, opening.tail.end)
+            last = await self.store.read(sender_id, opening.tail.end - 1)
+            if last is None or (last.events and last.events[-1].timestamp >= before):
+                return False
+            self.trackers.drop(sender_id)
+            return await self.store.delete(sender_id)
+        except (StoreConflict, ConversationHeld):
+            return False  # somebody talks in it
+        finally:
+            if held:
+                await self.claims.give_up(sender_id)
 
     async def anonymise(self, sender_id: str, domain: Domain) -> bool:
         """Take texts and values out of a conversation; whether there was one."""

@@ -338,6 +338,19 @@ def test_anonymising_loses_no_turn_of_another_server() -> None:
     assert len(cluster.bots[0].agent.turns.claims) == 0
 
 
+def test_what_is_old_is_left_when_another_server_goes_on_with_it() -> None:
+    """A conversation that somebody began to talk in since it was looked at is not removed for its age."""
+    cluster = overtaken()
+    turns = cluster.bots[0].agent.turns
+    later = cluster.clock.seconds() + 1e12
+    cluster.store.overtake = lambda: cluster.ask(1, "/inform")  # type: ignore[attr-defined]
+    assert not cluster.bots[0].wait(turns.delete("u", later))
+    assert cluster.kinds().count("user") == 2
+    assert cluster.bots[0].wait(turns.delete("u", later))
+    assert cluster.bots[0].wait(cluster.store.read("u")) is None
+    assert len(turns.claims) == 0
+
+
 def test_replacing_twice_loses_no_turn_in_between() -> None:
     """A replacement that came again at another server, and was done there meanwhile, is not done once more."""
     cluster = overtaken()
