@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from itertools import islice
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -18,8 +17,6 @@ log = Logger()
 ARRIVAL, PACE = 60.0, 16_384
 #: Silent seconds, seconds between two questions and unanswered ones after which the system drops a connection.
 KEEPALIVE = (60, 15, 4)
-#: The oldest connections among which one is looked for that can be closed.
-_LOOKED_AT = 256
 #: Seconds between two lines about a full house.
 _SAID = 10.0
 #: Descriptors for files, stores and the log.
@@ -59,7 +56,8 @@ class Crowd:
     def __init__(self, clock: IReactorTime, limit: int | None = None) -> None:
         self.clock = clock
         self.limit = limit
-        self._open: dict[ApiChannel, None] = {}
+        self._open: set[ApiChannel] = set()
+        self._silent: dict[ApiChannel, None] = {}  # those that can be closed, silent the longest first
         self._said = -_SAID
 
     def __len__(self) -> int:
@@ -69,12 +67,11 @@ class Crowd:
         """Whether there is room for one more, if need be by closing another."""
         if self.limit is None or len(self._open) < self.limit:
             return True
-        silent = [channel for channel in islice(self._open, _LOOKED_AT) if not channel.answering]
-        if not silent:
+        oldest = next(iter(self._silent), None)
+        if oldest is None:
             self._say("all {limit} connections wait for answers: new ones are turned away")
             return False
         self._say("all {limit} connections are taken: new ones replace those that are silent")
-        oldest = min(silent, key=lambda channel: channel.heard)
         self.leave(oldest)
         oldest.abort()
         return True
@@ -87,11 +84,19 @@ class Crowd:
 
     def enter(self, channel: ApiChannel) -> None:
         """A connection was opened."""
-        self._open[channel] = None
+        self._open.add(channel)
+        self.heard(channel)
+
+    def heard(self, channel: ApiChannel) -> None:
+        """Something came from it, or an answer is done."""
+        self._silent.pop(channel, None)
+        if channel in self._open and not channel.answering:
+            self._silent[channel] = None
 
     def leave(self, channel: ApiChannel) -> None:
         """It is closed."""
-        self._open.pop(channel, None)
+        self._open.discard(channel)
+        self._silent.pop(channel, None)
 
 
 class ApiChannel(HTTPChannel):
@@ -103,7 +108,6 @@ class ApiChannel(HTTPChannel):
         self._began: float | None = None  # when the first byte of a request came
         self._size = 0  # bytes of it
         self._check: IDelayedCall | None = None
-        self.heard = 0.0  # when something came last
 
     @property
     def answering(self) -> bool:
@@ -112,18 +116,21 @@ class ApiChannel(HTTPChannel):
 
     def connectionMade(self) -> None:
         self._crowd.enter(self)
-        self.heard = self._crowd.clock.seconds()
         HTTPChannel.connectionMade(self)
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard = now = self._crowd.clock.seconds()
         if self._began is None and not self.requests:
-            self._began = now
+            self._began = self._crowd.clock.seconds()
             self._size = 0
         self._size += len(data)
         HTTPChannel.dataReceived(self, data)
         if self._began is not None and self._check is None:
             self._check = self._crowd.clock.callLater(ARRIVAL, self._look)
+        self._crowd.heard(self)
+
+    def requestDone(self, request: Any) -> None:
+        HTTPChannel.requestDone(self, request)
+        self._crowd.heard(self)
 
     def allContentReceived(self) -> None:
         self._arrived()

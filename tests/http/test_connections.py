@@ -147,6 +147,26 @@ def test_all_are_served(wire: Wire, bench: Bench) -> None:
     assert wire.site.buildProtocol(None) is not None
 
 
+def test_one_silent_among_many(bench: Bench, serve: MakeWire) -> None:
+    """However many older ones wait for answers, it is the silent one that makes room."""
+    wire = serve(bench.app.resource(), BODY, max_connections=301)
+    waiting = [wire.begin("GET", "/slow") for _ in range(300)]
+    silent = wire.connect()
+    assert wire.get("/").json() == "quick"
+    assert silent.transport.aborted
+    assert not any(connection.transport.aborted for connection in waiting)
+
+
+def test_an_answer_ends_a_silence(wire: Wire, bench: Bench) -> None:
+    """A connection that was just answered is not the one that was silent the longest."""
+    answered, first, second = wire.begin("GET", "/slow"), wire.connect(), wire.connect()
+    bench.gates.pop().callback(None)
+    answered.rounds()
+    for expected in ([False, True, False], [False, True, True], [True, True, True]):
+        wire.connect()
+        assert [connection.transport.aborted for connection in (answered, first, second)] == expected
+
+
 def test_half_of_the_descriptors() -> None:
     """However many connections are wanted, calls keep their share of descriptors."""
     import resource
