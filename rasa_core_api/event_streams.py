@@ -7,10 +7,13 @@ from typing import Protocol
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from rasa_core_api.exceptions import TooManyRequests
 from rasa_core_api.jsontext import encode
 from rasa_core_api.tracker_store import TrackerStore
+
+log = Logger()
 
 #: Streams that are followed at once in one process.
 MAX_STREAMS = 200
@@ -26,6 +29,7 @@ class Item:
 
     id: str | None
     data: str
+    kind: str | None = None  # None: an event of a conversation
 
 
 class Source(Protocol):
@@ -173,6 +177,7 @@ class _All:
 
     _store: TrackerStore
     _position: str
+    _begins: bool = field(default=True, init=False)
 
     async def read(self) -> list[Item]:
         items: list[Item] = []
@@ -180,6 +185,11 @@ class _All:
             entries = await self._store.feed(self._position, PAGE)
             if not entries:
                 break
+            # what the store forgets is more than a page behind
+            if (self._begins or len(entries) == PAGE) and await self._store.feed_lost(self._position):
+                log.warn("a reader of all events fell behind what the store remembers of their order, and was told so")
+                items.append(Item(None, "{}", "gap"))
+            self._begins = False
             self._position = entries[-1].position
             for entry in entries:
                 last = entry.seq + len(entry.events) - 1

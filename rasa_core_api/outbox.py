@@ -72,6 +72,8 @@ class Outbox:
     _down_since: float = field(default=0.0, init=False)
     _reason: str | None = field(default=None, init=False)
     _published: int = field(default=0, init=False)
+    _gaps: int = field(default=0, init=False)
+    _gap_after: str | None = field(default=None, init=False)  # the position after which the last gap was told
 
     async def start(self) -> None:
         """Begin, behind what is stored already where nobody has begun yet; returns before anything is published.
@@ -123,6 +125,8 @@ class Outbox:
         """The member `event_broker` of `/status`."""
         state = "failing" if self._failures else "standby" if self._position is None else "publishing"
         found: dict[str, JSON] = {"type": self._broker.name, "state": state, "published": self._published}
+        if self._gaps:
+            found["gaps"] = self._gaps
         if self._failures:
             found["down_seconds"] = round(self._clock.seconds() - self._down_since, 1)
             found["reason"] = self._reason
@@ -187,6 +191,8 @@ class Outbox:
             if self._failures and not self._open:  # where nothing is to be sent: is it back?
                 await self._connect()
             return 0
+        if len(entries) == ENTRIES and after is not None:
+            await self._tell_gap(after)
         messages: list[Message] = list(chain.from_iterable([messages_of(entry) for entry in entries]))
         await self._slices.breathe()
         for begin in range(0, len(messages), BATCH):
@@ -199,6 +205,17 @@ class Outbox:
         self._position = entries[-1].position
         await self._store.set_cursor(NAME, self._position)
         return len(entries)
+
+    async def _tell_gap(self, after: str) -> None:
+        """Say once where the store forgot the order of what was to come next."""
+        if self._gap_after != after and await self._store.feed_lost(after):
+            self._gap_after = after
+            self._gaps += 1
+            log.error(
+                "events were not published to {broker} in time: the store remembers no order as long as that. "
+                "They are in their conversations and stay unpublished; what follows is published",
+                broker=self._broker.name,
+            )
 
     async def _connect(self) -> None:
         if not self._open:

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from rasa_core_api.event_streams import PAGE, EventStreams, Stream
 from rasa_core_api.events import SlotSet
 from rasa_core_api.exceptions import InvalidParameter, TooManyRequests
+from rasa_core_api.tracker_store import memory_order
 from rasa_core_api.tracker_store.memory import MemoryStore
 
 
@@ -145,3 +146,18 @@ def test_the_end(bench: Bench) -> None:
         bench.streams.conversation("u")
     bench.append("u")
     assert not bench.clock.getDelayedCalls()
+
+
+def test_coming_back_too_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes back for what the store does not remember is told of the gap, once, and gets the rest."""
+    monkeypatch.setattr(memory_order, "KEPT", 150)
+    bench.do(bench.streams.all()).close()
+    for _ in range(302):
+        bench.append("u")
+    stream = bench.do(bench.streams.all("7"))
+    first = bench.do(stream.next(0.0))
+    assert [(item.id, item.data, item.kind) for item in first[:1]] == [(None, "{}", "gap")]
+    rest = first[1:] + bench.do(stream.next(0.0))
+    assert [item.id for item in rest] == [str(position) for position in range(152, 303)]
+    assert not any(item.kind for item in rest)
+    assert not any(item.kind for item in bench.do(bench.do(bench.streams.all("200")).next(0.0)))

@@ -14,6 +14,7 @@ from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import SlotSet
 from rasa_core_api.exceptions import InvalidConfiguration, NotBuilt, StoreUnavailable
 from rasa_core_api.outbox import BATCH, LEASE, LONGEST_PAUSE, NAME, TIME_LIMIT, Outbox
+from rasa_core_api.tracker_store import memory_order
 from rasa_core_api.tracker_store.memory import MemoryStore
 from tests.brokers.fakes import FakeBroker
 
@@ -281,3 +282,19 @@ def test_what_was_replaced_is_gone(bench: Bench) -> None:
     broker.mode = "up"
     bench.run(10)
     assert broker.seqs("u") == [2]
+
+
+def test_behind_what_is_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the store forgot before it could be published is told, once; what it remembers goes out."""
+    monkeypatch.setattr(memory_order, "KEPT", 250)
+    monkeypatch.setattr(memory_order, "MOST", 400)
+    kill(bench.outbox(FakeBroker()))
+    for _ in range(502):
+        bench.append()
+    broker = FakeBroker()
+    with capturedLogs() as logged:
+        outbox = bench.outbox(broker)
+        bench.run(3)
+    assert [body["seq"] for body in broker.bodies()] == list(range(101, 502))
+    assert outbox.status() == {"type": "fake", "state": "publishing", "published": 401, "gaps": 1}
+    assert len([line for line in logged if "not published to" in str(line.get("log_format"))]) == 1

@@ -30,6 +30,9 @@ class Item(Protocol):
     @property
     def data(self) -> str: ...
 
+    @property
+    def kind(self) -> str | None: ...
+
 
 class Stream(Protocol):
     """What is sent."""
@@ -89,4 +92,6 @@ async def send_stream(request: Request, stream: Stream, slices: Slices, flow: Fl
 
 
 def _text(item: Item) -> str:
-    return f"data: {item.data}\n\n" if item.id is None else f"id: {item.id}\ndata: {item.data}\n\n"
+    kind = "" if item.kind is None else f"event: {item.kind}\n"
+    number = "" if item.id is None else f"id: {item.id}\n"
+    return f"{kind}{number}data: {item.data}\n\n"

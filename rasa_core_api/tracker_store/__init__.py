@@ -132,6 +132,10 @@ class TrackerStore(ABC):
         """
         raise self._lacks("feed")
 
+    async def feed_lost(self, after: str) -> bool:
+        """Whether something that was appended after a position is forgotten already, so that `feed` leaves it out."""
+        return False
+
     async def feed_end(self) -> str:
         """The position after which everything is new."""
         raise self._lacks("feed")

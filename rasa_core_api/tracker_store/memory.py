@@ -278,6 +278,9 @@ class MemoryStore(TrackerStore):
             entries.append(FeedEntry(str(position), sender_id, seq, events))
         return entries
 
+    async def feed_lost(self, after: str) -> bool:
+        return self._order.lost(position_of(after))
+
     async def feed_end(self) -> str:
         return str(self._order.end)
 

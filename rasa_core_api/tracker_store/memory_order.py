@@ -38,6 +38,10 @@ class AppendOrder:
             (self._first + begin + index, *entry) for index, entry in enumerate(self._entries[begin : begin + limit])
         ]
 
+    def lost(self, position: int) -> bool:
+        """Whether what came right after a position is forgotten."""
+        return position + 1 < self._first
+
     def _trim(self) -> None:
         keep = KEPT
         if self.cursors:

@@ -24,6 +24,7 @@ from rasa_core_api.tracker_store.redis_scripts import (
     DUE,
     FEED,
     FEED_END,
+    FEED_LOST,
     FORGET,
     HOLD,
     LOOK,
@@ -277,6 +278,9 @@ class RedisStore(TrackerStore):
             FeedEntry(position, sender_id, int(seq), await self._stored.decode([text]) if text else [])
             for position, sender_id, seq, text in found
         ]
+
+    async def feed_lost(self, after: str) -> bool:
+        return int(await self._run(FEED_LOST, _position(after))) == 1
 
     async def feed_end(self) -> str:
         return str(await self._run(FEED_END))

@@ -315,6 +315,17 @@ return answer
 """
 )
 
+#: position -> 1 where the feed was cut behind it; one from before the first append tells nothing until the feed is full
+FEED_LOST = Script(
+    _COMMON
+    + f"local MOST = {MOST}\n"
+    + """
+local count = redis.call('XLEN', prefix .. 'feed')
+if count == 0 or redis.call('XRANGE', prefix .. 'feed', '-', ARGV[1], 'COUNT', 1)[1] then return 0 end
+return (ARGV[1] ~= '0-0' or count >= MOST) and 1 or 0
+"""
+)
+
 #: -> position of the latest append
 FEED_END = Script(
     _COMMON

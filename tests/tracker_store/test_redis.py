@@ -78,3 +78,17 @@ def test_two_processes(servers: Servers) -> None:
     assert tail is not None and texts(tail.events) == texts(slots(*range(10, 2500)))
     wait(first.close())
     wait(second.close())
+
+
+def test_a_feed_that_was_cut(servers: Servers) -> None:
+    """A position behind which the feed was cut is known as such; one that is still there is not."""
+    store = opened(servers.redis_port())
+    servers.erase(store)
+    places = [wait(store.feed_end())]
+    for end in range(3):
+        wait(store.append("a", end, slots(end)))
+        places.append(wait(store.feed_end()))
+    assert [wait(store.feed_lost(place)) for place in places] == [False] * 4
+    wait(store._do("execute_command", "XTRIM", f"{redis.PREFIX}feed", "MAXLEN", 1))
+    assert [wait(store.feed_lost(place)) for place in places[1:]] == [True, True, False]
+    wait(store.close())
