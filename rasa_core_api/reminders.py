@@ -60,7 +60,9 @@ def reminder_event(tracker: Tracker, reminder: Reminder) -> ReminderScheduled | 
 
 
 def is_cancelled(tracker: Tracker, reminder: ReminderScheduled) -> bool:
-    """Whether the conversation went on in a way that makes the reminder void."""
+    """Whether the reminder is void: past when it was asked for, or by the way the conversation went on."""
+    if due_at(reminder) < reminder.timestamp - GRACE:  # another process may find it before it is dropped
+        return True
     if reminder not in tracker.applied_events():
         return True
     if not reminder.kill_on_user_message:

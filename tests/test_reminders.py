@@ -14,10 +14,12 @@ from twisted.logger import LogLevel, capturedLogs
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import ReminderScheduled
 from rasa_core_api.exceptions import RasaCoreError, StoreUnavailable, UnknownAction
-from rasa_core_api.reminders import LOOK, RETRY, Reminders, due_at
+from rasa_core_api.reminders import LOOK, RETRY, Reminders, due_at, is_cancelled
 from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.turns import Reminder, TurnNote
+from rasa_core_api.trackers import Tracker
 from tests.conftest import LoggedFailures
+from tests.test_anonymising import DOMAIN
 
 
 class Rounds(Clock):
@@ -229,3 +231,14 @@ def test_store_without_reminders() -> None:
     bench.clock.advance(5)
     assert bench.fired == ["u r"]
     assert isinstance(bench.store._lacks("x"), RasaCoreError)
+
+
+@pytest.mark.parametrize(("late", "void"), [(0.5, False), (60.0, True)])
+def test_one_that_was_past_when_it_was_asked_for(late: float, void: bool) -> None:
+    """It is void for whoever finds it in the store; a moment of lateness does not matter."""
+    asked = 1_600_000_000.0
+    when = datetime.fromtimestamp(asked - late, timezone.utc)
+    reminder = ReminderScheduled(action_name="utter_greet", trigger_date_time=when, name="r", timestamp=asked)
+    tracker = Tracker("u", DOMAIN)
+    tracker.extend([reminder])
+    assert is_cancelled(tracker, reminder) is void
