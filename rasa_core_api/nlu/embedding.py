@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 COSINE = "cosine"
 INNER = "inner"
 SMALLEST_SQUARE = 1e-12  # of a length; keeps the zero vector from dividing by zero
+MOST_FEATURES = 1e5  # of one text, each time it occurs
+LARGEST = 1e37  # of single precision, with some room
 
 
 @frozen(eq=False)
@@ -79,6 +81,8 @@ class EmbeddingIntents:
             points = _dense(weights.intents, weights.intent_hidden, weights.intent_last)
         if not np.isfinite(points).all():
             raise ValueError("intents that are no numbers, or too large ones")
+        if not _largest(weights, points) < LARGEST:
+            raise ValueError("weights so large that similarities would be no numbers")
         if similarity == COSINE:
             points = points / np.sqrt(np.maximum((points * points).sum(axis=1, keepdims=True), SMALLEST_SQUARE))
         self._points = np.ascontiguousarray(points.T)
@@ -123,6 +127,19 @@ def _dense(values: Array, hidden: Sequence[Layer], last: Layer) -> Array:
     for layer in hidden:
         values = np.maximum(values @ layer.kernel + layer.bias, 0.0)
     return values @ last.kernel + last.bias
+
+
+def _largest(weights: EmbeddingWeights, points: Array) -> float:
+    """No number that a text of up to `MOST_FEATURES` makes on its way to a similarity is larger than this."""
+    first, *others = (*weights.text_hidden, weights.text_last)
+    bound = MOST_FEATURES * _size(first.kernel) + _size(first.bias)
+    for layer in others:
+        bound = bound * layer.kernel.shape[0] * _size(layer.kernel) + _size(layer.bias)
+    return float(bound * points.shape[1] * max(bound, _size(points)))
+
+
+def _size(values: Array) -> float:
+    return float(np.abs(values).max(initial=0.0))
 
 
 def _check(weights: EmbeddingWeights, intents: int) -> None:

@@ -119,3 +119,15 @@ def test_misfits() -> None:
         intents[0] = np.float32(value)
         with pytest.raises(ValueError, match="intents that are no numbers, or too large"):
             EmbeddingIntents(EmbeddingWeights(good.text_hidden, good.text_last, (), good.intent_last, intents), NAMES)
+
+
+@pytest.mark.parametrize("similarity", [COSINE, INNER])
+@pytest.mark.parametrize("size", [1e38, -1e38, 1e20])
+def test_text_weights_that_overflow_are_refused_where_the_intents_alone_would_not_tell(
+    similarity: str, size: float
+) -> None:
+    weights = network([6, 9, 4], [13, 4])
+    for kernel in (weights.text_hidden[0].kernel, weights.text_last.kernel):
+        kernel[...] = size
+    with pytest.raises(ValueError, match="so large that similarities"):
+        EmbeddingIntents(weights, NAMES, similarity)
