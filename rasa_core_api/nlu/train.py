@@ -108,7 +108,7 @@ def _refuse(options: argparse.Namespace) -> None:
     if options.num_threads != 1:
         print("note: -t has no effect, training takes one thread", file=sys.stderr)
     for name, value in (("--project", options.project), ("--fixed_model_name", options.fixed_model_name)):
-        if value is not None and (not value or value in (".", "..")):
+        if value is not None and (not value or value in (".", "..") or "/" in value or os.sep in value):
             raise InvalidParameter(f"{name}: {value!r} is no name for a directory", parameter=name)
 
 

@@ -64,6 +64,7 @@ def test_names(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--fixed_model_name", "../../e"], "--fixed_model_name: '../../e' is no name for a directory"),
         (["--storage", "aws"], "--storage aws: models are written to disk only"),
         (["-c", "missing.yml"], "missing.yml: No such file"),
         (["--fixed_model_name", ".."], "no name for a directory"),
