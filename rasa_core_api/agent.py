@@ -30,7 +30,7 @@ from rasa_core_api.lessons import Learner, Lessons
 from rasa_core_api.live_trackers import LiveTrackers, replay
 from rasa_core_api.messages import KEEP_ANSWERS, BotMessage, RequestKey, UserMessage, message_key
 from rasa_core_api.models.generation import Generation
-from rasa_core_api.predictions import Scored, scored
+from rasa_core_api.predictions import Scored, predicted_by, preferred_by, scored
 from rasa_core_api.processor import Processor
 from rasa_core_api.reminders import Reminders
 from rasa_core_api.remote_protocol import NextAction, RemoteProtocol
@@ -325,7 +325,7 @@ class Agent:
             await self.slices.breathe()
             tracker = await self.turns.current(sender_id, model.domain)
             try:
-                return scored(model, tracker, verbosity)
+                return scored(predicted_by(model, tracker), tracker, verbosity)
             finally:
                 tracker.release_followup()
 
@@ -335,7 +335,10 @@ class Agent:
         verbosity: EventVerbosity = EventVerbosity.AFTER_RESTART,
         skip: bool = False,
     ) -> Scored:
-        """What the bot would do after these events; nothing is stored. Raises `InvalidParameter`."""
+        """What the policies would do after these events, whatever follows up; nothing is stored.
+
+        Raises `InvalidParameter`.
+        """
         model = self.model
         try:
             events, _ = await read_events(self.event_reader, items, skip, self.slices)
@@ -343,7 +346,7 @@ class Agent:
             raise InvalidParameter(f"Supplied events are not valid. {error}", parameter="", **{"in": "body"}) from error
         tracker = Tracker(DEFAULT_SENDER_ID, model.domain)
         await replay(tracker, events, self.slices)
-        return scored(model, tracker, verbosity)
+        return scored(preferred_by(model, tracker), tracker, verbosity)
 
     async def log_message(
         self,

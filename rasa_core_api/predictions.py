@@ -29,9 +29,16 @@ def predicted_by(model: Model, tracker: Tracker) -> Predicted:
         raise PredictionFailed(f"Server failure. Error: {error}") from error
 
 
-def scored(model: Model, tracker: Tracker, verbosity: EventVerbosity) -> Scored:
-    """The scores of all actions. Raises `PredictionFailed`."""
-    predicted = predicted_by(model, tracker)
+def preferred_by(model: Model, tracker: Tracker) -> Predicted:
+    """What the policies alone prefer, whatever follows up or restarts. Raises `PredictionFailed`."""
+    try:
+        return Processor.preferred(model, tracker)
+    except RasaCoreError as error:
+        raise PredictionFailed(f"Server failure. Error: {error}") from error
+
+
+def scored(predicted: Predicted, tracker: Tracker, verbosity: EventVerbosity) -> Scored:
+    """The scores of all actions."""
     scores = predicted.scores(tracker.domain)
     return Scored(
         [

@@ -143,7 +143,12 @@ class Processor:
             return Predicted(followup, None, 1.0, None)
         if domain.release.hard_coded_restart and tracker.intent_name == domain.restart_intent:
             return Predicted(ACTION_RESTART, None, 1.0, None)
-        choice = model.ensemble.choose(tracker)
+        return Processor.preferred(model, tracker)
+
+    @staticmethod
+    def preferred(model: Model, tracker: Tracker) -> Predicted:
+        """What the policies alone make of a conversation."""
+        domain, choice = model.domain, model.ensemble.choose(tracker)
         return Predicted(domain.action_names[choice.index], choice.policy, choice.confidence, choice)
 
     async def act(self, turn: Turn) -> None:

@@ -468,6 +468,18 @@ def test_predict(bot: Bot, wire: Wire) -> None:
     assert wire.get("/conversations").json() == []
 
 
+def test_predict_asks_the_policies_alone(bot: Bot, wire: Wire) -> None:
+    """In every release follow-up actions and the restart intent decided in conversations only."""
+    user = {"event": "user", "text": "/greet", "parse_data": {"intent": {"name": "greet"}, "entities": []}}
+    for name in ("action_default_fallback", "no_such_action"):
+        answer = wire.post("/predict", [user, {"event": "followup", "name": name}])
+        assert (answer.status, answer.json()["utter_hi"]) == (200, 1.0)
+    modern = wire.post("/predict?include_events=NONE", [user, {"event": "followup", "name": "action_listen"}]).json()
+    assert (modern["policy"], modern["tracker"]["followup_action"]) == ("policy_0_ScriptPolicy", "action_listen")
+    restart = {"event": "user", "text": "/restart", "parse_data": {"intent": {"name": "restart"}, "entities": []}}
+    assert wire.post("/predict", [restart]).json()["action_restart"] == 0.0
+
+
 def test_predict_errors(bot: Bot, wire: Wire) -> None:
     """0.11 refused what names no event, 0.12 skipped it; unknown events are refused by both."""
     modern = serve(bot, compatibility_version="0.14.5")
