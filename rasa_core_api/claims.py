@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -41,6 +44,21 @@ class Claims:
             self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._renew()))
             self._loop.clock = self._clock
             self._loop.start(self._lease / _RENEWALS, now=False)
+
+    @asynccontextmanager
+    async def over(self, sender_id: str, end: int, key: str | None = None) -> AsyncIterator[None]:
+        """Keep other processes from going on between reading a log that ends at `end` and replacing or deleting it.
+
+        Raises like `take`; where there are no other processes nothing is claimed.
+        """
+        if not self._store.claims:
+            yield
+            return
+        await self.take(sender_id, end, key)
+        try:
+            yield
+        finally:
+            await self.give_up(sender_id)
 
     def ended(self, sender_id: str) -> None:
         """The claim ended with its turn."""

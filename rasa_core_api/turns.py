@@ -287,25 +287,23 @@ class Turns:
             await self.slices.breathe()
             waited = _Patience(self.clock, sender_id)
             while True:
-                note, held = self._plain, False
                 try:
-                    if request is not None:
-                        opened = await self.trackers.open(sender_id, domain, request, self.claims.owner)
-                        if opened.earlier is not None:
-                            _kept(opened.earlier, request)
-                            return await self._view_at(opened.tracker, opened.earlier.end, verbosity)
-                        kept = encode({"digest": request.digest})
-                        note = TurnNote(owner=self.claims.owner, key=request.key, answer=kept, keep=request.keep)
-                        held = await self._hold(sender_id, opened.stored, request.key)
-                    start, _ = await self.store.replace(sender_id, events, note)
+                    if request is None:
+                        start, _ = await self.store.replace(sender_id, events, self._plain)
+                        break
+                    opened = await self.trackers.open(sender_id, domain, request, self.claims.owner)
+                    if opened.earlier is not None:
+                        _kept(opened.earlier, request)
+                        return await self._view_at(opened.tracker, opened.earlier.end, verbosity)
+                    kept = encode({"digest": request.digest})
+                    note = TurnNote(owner=self.claims.owner, key=request.key, answer=kept, keep=request.keep)
+                    async with self.claims.over(sender_id, opened.stored, request.key):
+                        start, _ = await self.store.replace(sender_id, events, note)
                     break
                 except StoreConflict:
                     self.trackers.drop(sender_id)
                 except ConversationHeld as error:
                     await waited.wait(error.seconds)
-                finally:
-                    if held:
-                        await self.claims.give_up(sender_id)
             self.trackers.drop(sender_id)
             tracker = Tracker(sender_id, domain, start)
             await replay(tracker, events, self.slices)
@@ -332,19 +330,15 @@ class Turns:
         opening = await self.store.look(sender_id, 0, 0, None, self.claims.owner)
         if opening.tail is None or opening.held:
             return False
-        held = False
         try:
-            held = await self._hold(sender_id, opening.tail.end)
-            last = await self.store.read(sender_id, opening.tail.end - 1)
-            if last is None or (last.events and last.events[-1].timestamp >= before):
-                return False
-            self.trackers.drop(sender_id)
-            return await self.store.delete(sender_id)
+            async with self.claims.over(sender_id, opening.tail.end):
+                last = await self.store.read(sender_id, opening.tail.end - 1)
+                if last is None or (last.events and last.events[-1].timestamp >= before):
+                    return False
+                self.trackers.drop(sender_id)
+                return await self.store.delete(sender_id)
         except (StoreConflict, ConversationHeld):
             return False  # somebody talks in it
-        finally:
-            if held:
-                await self.claims.give_up(sender_id)
 
     async def anonymise(self, sender_id: str, domain: Domain) -> bool:
         """Take texts and values out of a conversation; whether there was one."""
@@ -356,26 +350,16 @@ class Turns:
                 tail = (await self.store.look(sender_id, 0, 0, None, self.claims.owner)).tail
                 if tail is None:
                     return False
-                held = False
                 try:
-                    held = await self._hold(sender_id, tail.end)
-                    await mask(self.store, sender_id, domain, self.claims.owner, self.slices.breathe)
+                    async with self.claims.over(sender_id, tail.end):
+                        await mask(self.store, sender_id, domain, self.claims.owner, self.slices.breathe)
                     break
                 except StoreConflict:
                     continue  # somebody else's turn ended
                 except ConversationHeld as error:
                     await waited.wait(error.seconds)
-                finally:
-                    if held:
-                        await self.claims.give_up(sender_id)
             self.told(sender_id)
             return True
-
-    async def _hold(self, sender_id: str, end: int, key: str | None = None) -> bool:
-        """Keep other processes' turns from ending between reading a log and replacing it, where there are any."""
-        if self.store.claims:
-            await self.claims.take(sender_id, end, key)
-        return self.store.claims
 
     # --- without a turn ------------------------------------------------------------------------------
 

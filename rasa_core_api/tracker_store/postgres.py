@@ -15,11 +15,11 @@ from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store import postgres_notes as notes
 from rasa_core_api.tracker_store import postgres_reader as reading
 from rasa_core_api.tracker_store.checks import check_sender_id
-from rasa_core_api.tracker_store.postgres_jobs import AnyJob, CallJob, ClaimJob, WriteJob
-from rasa_core_api.tracker_store.postgres_reader import LookJob, Reader, ReadJob
+from rasa_core_api.tracker_store.postgres_jobs import AnyJob, ClaimJob, WriteJob
+from rasa_core_api.tracker_store.postgres_reader import LookJob, Reader
 from rasa_core_api.tracker_store.postgres_writer import Writer
 from rasa_core_api.tracker_store.texts import StoredEvents, numbered_blocks
-from rasa_core_api.tracker_store.threads import JobThread, Reactor
+from rasa_core_api.tracker_store.threads import CallJob, JobThread, Reactor
 from rasa_core_api.tracker_store.turns import NO_NOTE, FeedEntry, Opening, Reminder, Tail, TurnNote
 
 log = Logger()
@@ -38,7 +38,7 @@ class PostgresStore(TrackerStore):
         self._reactor = reactor
         self._stored = stored
         self._writer: JobThread[AnyJob] = JobThread(reactor, "conversations-writer", Writer(url))
-        self._reader: JobThread[LookJob | ReadJob] = JobThread(reactor, "conversations-reader", Reader(url))
+        self._reader: JobThread[LookJob | CallJob] = JobThread(reactor, "conversations-reader", Reader(url))
         self._sweeping = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep()))
 
     async def open(self) -> None:
@@ -70,7 +70,7 @@ class PostgresStore(TrackerStore):
             log.warn("answers that ran out were not removed: {reason}", reason=str(error))
 
     async def _ask(self, function: Callable[..., Any], *arguments: object) -> Any:
-        return await self._reader.submit(ReadJob(function, *arguments))
+        return await self._reader.submit(CallJob(function, *arguments))
 
     async def _change(self, function: Callable[..., Any], *arguments: object) -> Any:
         return await self._writer.submit(CallJob(function, *arguments))

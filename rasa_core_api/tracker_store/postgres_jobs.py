@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rasa_core_api.tracker_store.texts import Block
-from rasa_core_api.tracker_store.threads import Job
+from rasa_core_api.tracker_store.threads import CallJob, Job
 from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
 
 
@@ -44,17 +44,6 @@ class ClaimJob(Job[None]):
         self.end = end
         self.owner = owner
         self.seconds = seconds
-
-
-class CallJob(Job[Any]):
-    """Changes something beside the logs with a function of the connection and its arguments."""
-
-    __slots__ = ("arguments", "function")
-
-    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
-        super().__init__()
-        self.function = function
-        self.arguments = arguments
 
 
 AnyJob = WriteJob | ClaimJob | CallJob

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -10,7 +10,7 @@ from attrs import frozen
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import no_position, unknown_cursor
 from rasa_core_api.tracker_store.postgres_session import Session, key_of, unavailable
-from rasa_core_api.tracker_store.threads import Job
+from rasa_core_api.tracker_store.threads import CallJob, Job
 from rasa_core_api.tracker_store.turns import Earlier, Reminder
 
 if TYPE_CHECKING:
@@ -46,17 +46,6 @@ class LookJob(Job[Any]):
         self.owner = owner
 
 
-class ReadJob(Job[Any]):
-    """Asks something with a function of the connection and its arguments."""
-
-    __slots__ = ("arguments", "function")
-
-    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
-        super().__init__()
-        self.function = function
-        self.arguments = arguments
-
-
 class Reader:
     """Reads; what many who wait want to look at comes with one statement."""
 
@@ -74,14 +63,14 @@ class Reader:
     def close(self) -> None:
         self._session.drop()
 
-    def run(self, jobs: Sequence[LookJob | ReadJob]) -> None:
+    def run(self, jobs: Sequence[LookJob | CallJob]) -> None:
         import psycopg
 
         try:
             connection = self._session.connection()
             look(connection, [job for job in jobs if isinstance(job, LookJob)])
             for job in jobs:
-                if isinstance(job, ReadJob):
+                if isinstance(job, CallJob):
                     try:
                         job.result = job.function(connection, *job.arguments)
                     except RasaCoreError as error:

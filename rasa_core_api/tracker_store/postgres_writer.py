@@ -9,11 +9,12 @@ from attrs import define
 
 from rasa_core_api.exceptions import ConversationHeld, RasaCoreError, StoreUnavailable
 from rasa_core_api.tracker_store.checks import conflict
-from rasa_core_api.tracker_store.postgres_jobs import AnyJob, CallJob, ClaimJob, WriteJob
+from rasa_core_api.tracker_store.postgres_jobs import AnyJob, ClaimJob, WriteJob
 from rasa_core_api.tracker_store.postgres_notes import clear, columns_of, leave
 from rasa_core_api.tracker_store.postgres_session import Session, key_of, unavailable
 from rasa_core_api.tracker_store.postgres_statements import APPEND, APPEND_WITH_NOTES, CLAIM, EXPLAIN
 from rasa_core_api.tracker_store.texts import Block
+from rasa_core_api.tracker_store.threads import CallJob
 from rasa_core_api.tracker_store.turns import NO_NOTE
 
 if TYPE_CHECKING:

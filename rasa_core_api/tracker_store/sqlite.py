@@ -32,7 +32,7 @@ from rasa_core_api.tracker_store.sqlite_writer import (
     WriteJob,
 )
 from rasa_core_api.tracker_store.texts import StoredEvents, numbered_blocks
-from rasa_core_api.tracker_store.threads import Job, JobThread, Reactor
+from rasa_core_api.tracker_store.threads import CallJob, JobThread, Reactor
 from rasa_core_api.tracker_store.turns import NO_NOTE, Earlier, FeedEntry, Opening, Reminder, Tail, TurnNote
 
 if TYPE_CHECKING:
@@ -42,15 +42,6 @@ if TYPE_CHECKING:
 _BLOCKS = 64
 #: Sender ids fetched with one statement.
 _NAMES = 2_000
-
-
-class _ReadJob(Job[Any]):
-    __slots__ = ("arguments", "function")
-
-    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
-        super().__init__()
-        self.function = function
-        self.arguments = arguments
 
 
 class _Reader:
@@ -68,7 +59,7 @@ class _Reader:
     def close(self) -> None:
         self.connection.close()
 
-    def run(self, jobs: Sequence[_ReadJob]) -> None:
+    def run(self, jobs: Sequence[CallJob]) -> None:
         execute = self.connection.execute
         for job in jobs:
             try:
@@ -176,7 +167,7 @@ class SqliteStore(TrackerStore):
         self._writer: JobThread[WriteJob] = JobThread(
             reactor, "conversations-writer", SqliteWriter(path, where, self._foreign, now)
         )
-        self._reader: JobThread[_ReadJob] = JobThread(reactor, "conversations-reader", _Reader(path, where))
+        self._reader: JobThread[CallJob] = JobThread(reactor, "conversations-reader", _Reader(path, where))
 
     async def open(self) -> None:
         await self._writer.start()
@@ -208,7 +199,7 @@ class SqliteStore(TrackerStore):
         return Tail(start, end, await self._stored.decode(texts, max(after, start) - first, limit))
 
     async def _ask(self, function: Callable[..., Any], *arguments: object) -> Any:
-        return await self._reader.submit(_ReadJob(function, *arguments))
+        return await self._reader.submit(CallJob(function, *arguments))
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         check_sender_id(sender_id)
@@ -223,7 +214,7 @@ class SqliteStore(TrackerStore):
         return result
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
-        pages = await self._reader.submit(_ReadJob(_names, after, limit, prefix))
+        pages = await self._reader.submit(CallJob(_names, after, limit, prefix))
         return [name for page in pages for name in json.loads(page)]
 
     async def delete(self, sender_id: str) -> bool:

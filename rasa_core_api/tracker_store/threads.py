@@ -50,6 +50,17 @@ class Job(Generic[T]):
         self.since = 0.0
 
 
+class CallJob(Job[Any]):
+    """Asks or changes something with a function of the database's connection and its arguments."""
+
+    __slots__ = ("arguments", "function")
+
+    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
+        super().__init__()
+        self.function = function
+        self.arguments = arguments
+
+
 JobT = TypeVar("JobT", bound=Job[Any])
 WorkT = TypeVar("WorkT", bound=Job[Any], contravariant=True)
 
