@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Collection
 from typing import Any
 
-from rasa_core_api.exceptions import InvalidDomain
+from rasa_core_api.exceptions import InvalidConfiguration, InvalidDomain
 from rasa_core_api.slots import ClassFinder, refuse_classes
 
 
@@ -31,3 +31,24 @@ def class_finder(trusted: Collection[str]) -> ClassFinder:
         return found
 
     return find
+
+
+def implementation(path: str, base: type[Any], trusted: Collection[str], key: str) -> Any:
+    """The class at `path`, a subclass of `base` with a class method `from_settings`.
+
+    Raises `InvalidConfiguration`, naming the `key` that asked for it.
+    """
+    module, _, name = path.rpartition(".")
+    if not is_trusted(module, trusted):
+        raise InvalidConfiguration(
+            f"{key}: the module '{module}' is not trusted; name it with --trusted_modules to use its classes"
+        )
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InvalidConfiguration(f"{key}: cannot import '{path}': {error}") from error
+    if not (isinstance(found, type) and issubclass(found, base) and hasattr(found, "from_settings")):
+        raise InvalidConfiguration(
+            f"{key}: '{path}' is no subclass of {base.__module__}.{base.__name__} with a 'from_settings'"
+        )
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +12,7 @@ from rasa_core_api.brokers.threads import one_thread
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.tracker_store.settings import Settings
-from rasa_core_api.trusted import is_trusted
+from rasa_core_api.trusted import implementation
 
 WHERE = "event_broker"
 
@@ -34,7 +33,10 @@ def create_broker(settings: Mapping[str, JSON], *, reactor: Any, trusted_modules
     if "." not in kind:
         known = ", ".join(f"'{name}'" for name in _TYPES)
         raise InvalidConfiguration(f"{WHERE}.type: there is no broker '{kind}'; there are {known}, or a class path")
-    return _custom(kind, settings, reactor, trusted_modules)
+    made: EventBroker = implementation(kind, EventBroker, trusted_modules, f"{WHERE}.type").from_settings(
+        dict(settings), reactor=reactor
+    )
+    return made
 
 
 def _need(package: str, extra: str, kind: str) -> None:
@@ -129,23 +131,3 @@ _TYPES: Mapping[str, Callable[[Settings, Any], EventBroker]] = {
     "file": _file,
     "sql": _sql,
 }
-
-
-def _custom(path: str, settings: Mapping[str, JSON], reactor: Any, trusted: Collection[str]) -> EventBroker:
-    """A broker of the operator's own: a subclass of `EventBroker` with a class method `from_settings`."""
-    module_name, _, class_name = path.rpartition(".")
-    if not is_trusted(module_name, trusted):
-        raise InvalidConfiguration(
-            f"{WHERE}.type: the module '{module_name}' is not trusted; name it with --trusted_modules"
-        )
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise InvalidConfiguration(f"{WHERE}.type: cannot import '{path}': {error}") from error
-    build = getattr(found, "from_settings", None)
-    if not (isinstance(found, type) and issubclass(found, EventBroker) and build is not None):
-        raise InvalidConfiguration(
-            f"{WHERE}.type: '{path}' is no subclass of rasa_core_api.brokers.EventBroker with a 'from_settings'"
-        )
-    broker: EventBroker = build(dict(settings), reactor=reactor)
-    return broker

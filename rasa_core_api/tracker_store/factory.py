@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.settings import Settings, split_retention
 from rasa_core_api.tracker_store.texts import StoredEvents
+from rasa_core_api.trusted import implementation
 
 WHERE = "tracker_store"
 
@@ -46,7 +46,10 @@ def create_store(
         return store
     if "." not in kind:
         raise InvalidConfiguration(f"{key}: there is no store '{kind}'; there are {_built()}, or a class path")
-    return _custom(kind, key, settings or {}, reactor, stored, trusted_modules)
+    made: TrackerStore = implementation(kind, TrackerStore, trusted_modules, key).from_settings(
+        dict(settings or {}), reactor=reactor, stored=stored
+    )
+    return made
 
 
 def _memory(options: Settings, reactor: Any, stored: StoredEvents) -> TrackerStore:
@@ -108,30 +111,3 @@ _TYPES: Mapping[str, Callable[[Settings, Any, StoredEvents], TrackerStore]] = {
 
 def _built() -> str:
     return ", ".join(f"'{name}'" for name in _TYPES)
-
-
-def _custom(
-    path: str,
-    key: str,
-    settings: Mapping[str, JSON],
-    reactor: Any,
-    stored: StoredEvents,
-    trusted_modules: Collection[str],
-) -> TrackerStore:
-    """A store of the operator's own: a subclass of `TrackerStore` with a class method `from_settings`."""
-    module_name, _, class_name = path.rpartition(".")
-    if not any(module_name == trusted or module_name.startswith(trusted + ".") for trusted in trusted_modules):
-        raise InvalidConfiguration(
-            f"{key}: the module '{module_name}' is not trusted; name it with --trusted_modules to use its classes"
-        )
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise InvalidConfiguration(f"{key}: cannot import '{path}': {error}") from error
-    build = getattr(found, "from_settings", None)
-    if not (isinstance(found, type) and issubclass(found, TrackerStore) and build is not None):
-        raise InvalidConfiguration(
-            f"{key}: '{path}' is no subclass of rasa_core_api.tracker_store.TrackerStore with a 'from_settings'"
-        )
-    store: TrackerStore = build(dict(settings), reactor=reactor, stored=stored)
-    return store
