@@ -16,6 +16,7 @@ from attrs import Factory, define, evolve, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from rasa_core_api.care import Care
 from rasa_core_api.claims import Claims
 from rasa_core_api.concurrency import Lines, Slices
 from rasa_core_api.constants import DEFAULT_SENDER_ID, JSON
@@ -92,6 +93,7 @@ class Agent:
     event_reader: EventReader = field(init=False)
     served: ServedModel = field(init=False)
     turns: Turns = field(init=False)
+    care: Care = field(init=False)
     _trackers: LiveTrackers = field(init=False)
     _lines: Lines = field(init=False)
     _reminders: Reminders = field(init=False)
@@ -125,6 +127,9 @@ class Agent:
             claims,
             self._reminders.scheduled,
             self.stored,
+        )
+        self.care = Care(
+            self.store, self._trackers, self._lines, self.slices, self.clock, claims, self.stored
         )
         self._processor = Processor(
             self.turns, self.slices, self.now, self.failure_template, self.served.empty_fingerprint
@@ -286,7 +291,7 @@ class Agent:
         """Discard the conversation and begin a new one from these events. Raises `InvalidParameter`."""
         domain = self.model_of(sender_id).domain
         events, _ = await read_events(self.event_reader, items, True, self.slices)
-        return await self.turns.replace(sender_id, domain, events, verbosity, request)
+        return await self.care.replace(sender_id, domain, events, verbosity, request)
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
         """Conversations of the store, in the order of their creation. Raises `InvalidParameter`."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.exceptions import ConversationHeld, RasaCoreError
 from rasa_core_api.tracker_store import TrackerStore
 
 log = Logger()
@@ -19,6 +20,10 @@ log = Logger()
 LEASE = 5.0
 #: How often a claim is renewed within its time.
 _RENEWALS = 3
+#: Seconds to wait for another process's turn of the same conversation.
+PATIENCE = 60.0
+#: Seconds between two looks at a conversation that another process is at work in: the first, and the longest.
+_LOOK, _LOOK_MOST = 0.01, 0.25
 
 
 class Claims:
@@ -84,3 +89,23 @@ class Claims:
             if not self._failing:
                 log.error("claims cannot be renewed: {reason}", reason=str(error))
             self._failing = True
+
+
+@define
+class Patience:
+    """Waits for somebody else's turn, with growing pauses and not for ever."""
+
+    _clock: IReactorTime
+    _sender_id: str
+    _pause: float = _LOOK
+    _since: float | None = None
+
+    async def wait(self, held: float) -> None:
+        """Wait a little. Raises `ConversationHeld`."""
+        now = self._clock.seconds()
+        if self._since is None:
+            self._since = now
+        if now - self._since > PATIENCE:
+            raise ConversationHeld(self._sender_id, held)
+        await deferLater(self._clock, self._pause)
+        self._pause = min(2 * self._pause, _LOOK_MOST)

@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from rasa_core_api.care import Care
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import NotBuilt, RasaCoreError
-from rasa_core_api.turns import Turns
 
 log = Logger()
 
@@ -30,8 +30,8 @@ class Retention:
     `now` gives seconds since the epoch. A conversation with a turn under way, or that came alive meanwhile, stays.
     """
 
-    def __init__(self, turns: Turns, clock: IReactorTime, now: Callable[[], float], days: float) -> None:
-        self._turns = turns
+    def __init__(self, care: Care, clock: IReactorTime, now: Callable[[], float], days: float) -> None:
+        self._care = care
         self._clock = clock
         self._now = now
         self._days = days
@@ -67,9 +67,9 @@ class Retention:
             log.info("removed {count} conversations older than {days:g} days", count=removed, days=self._days)
 
     async def _remove(self) -> int:
-        store = self._turns.store
+        store = self._care.store
         try:
-            if not await store.hold("retention", self._turns.claims.owner, _LEASE):
+            if not await store.hold("retention", self._care.claims.owner, _LEASE):
                 return 0
         except NotBuilt:  # a store of somebody's own, which has to say what is idle all the same
             log.debug("the store has no roles: every process removes")
@@ -81,7 +81,7 @@ class Retention:
             for sender_id in page:
                 if self._stopping:
                     break
-                gone += await self._turns.delete(sender_id, before)
+                gone += await self._care.delete(sender_id, before)
             removed += gone
             if not gone:
                 break

@@ -39,7 +39,7 @@ class CareRoutes:
     @rights(ALWAYS)
     async def delete_conversation(self, request: Request, sender_id: str) -> bytes:
         """Remove a conversation and all that is kept of it."""
-        if not await uninterrupted(self._agent.turns.delete(sender_id)):
+        if not await uninterrupted(self._agent.care.delete(sender_id)):
             raise NotFound(f"There is no conversation {sender_id!r}.")
         return send_nothing(request)
 
@@ -48,7 +48,7 @@ class CareRoutes:
     async def anonymise(self, request: Request, sender_id: str) -> bytes:
         """Take texts and values out of a conversation."""
         domain = self._agent.model_of(sender_id).domain
-        if not await uninterrupted(self._agent.turns.anonymise(sender_id, domain)):
+        if not await uninterrupted(self._agent.care.anonymise(sender_id, domain)):
             raise NotFound(f"There is no conversation {sender_id!r}.")
         return send_nothing(request)
 

@@ -280,7 +280,7 @@ def build_service(
     )
     retention = None
     if days is not None:
-        retention = agent.retention = Retention(agent.turns, reactor, time.time, days)
+        retention = agent.retention = Retention(agent.care, reactor, time.time, days)
     if endpoints.calls():
         http.prepare()
     predecessor = environ.get(PREDECESSOR)

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from rasa_core_api.channels.collecting import collect
-from rasa_core_api.claims import Claims
+from rasa_core_api.claims import Claims, Patience
 from rasa_core_api.concurrency import Lines, Slices
 from rasa_core_api.constants import JSON
 from rasa_core_api.dispatcher import Dispatcher
 from rasa_core_api.domain import Domain
-from rasa_core_api.events import Event
-from rasa_core_api.exceptions import ConversationHeld, KeyReused, StoreConflict
-from rasa_core_api.jsontext import decode, encode
-from rasa_core_api.live_trackers import LiveTrackers, replay
-from rasa_core_api.masking import mask
-from rasa_core_api.messages import BotMessage, RequestKey
+from rasa_core_api.exceptions import ConversationHeld, StoreConflict
+from rasa_core_api.jsontext import encode
+from rasa_core_api.kept_answers import kept_of, messages_of, view_at
+from rasa_core_api.live_trackers import LiveTrackers
+from rasa_core_api.messages import RequestKey
 from rasa_core_api.nlg import Response
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Earlier, Reminder, TurnNote
-from rasa_core_api.tracker_views import EventVerbosity, TrackerView
+from rasa_core_api.tracker_views import EventVerbosity
 from rasa_core_api.trackers import Tracker
 from rasa_core_api.turn_values import COLLECTOR, Model, Outcome, OutputChannel, RequestOutput, Turn, Work
 
@@ -38,10 +36,6 @@ _AT_ONCE = 128
 _ATTEMPTS = 50
 #: Beyond this part of turns that were overtaken the store is asked before a turn; and the weight of the latest turn.
 _OFTEN, _WEIGHT = 0.1, 0.02
-#: Seconds that a turn waits for another process's turn of the same conversation.
-PATIENCE = 60.0
-#: Seconds between two looks at a conversation that another process is at work in: the first, and the longest.
-_LOOK, _LOOK_MOST = 0.01, 0.25
 
 
 @define
@@ -86,14 +80,14 @@ class Turns:
         """
         async with self.lines.of(sender_id):
             await self.slices.breathe()
-            waited = _Patience(self.clock, sender_id)
+            waited = Patience(self.clock, sender_id)
             attempts = 0
             while True:
                 trusting = not attempts and self._overtaken < _OFTEN
                 opened = await self.trackers.open(sender_id, model.domain, request, self.claims.owner, trusting)
                 earlier = opened.earlier
                 if earlier is not None and request is not None:
-                    kept = _kept(earlier, request)
+                    kept = kept_of(earlier, request)
                     if earlier.done:
                         return await self._again(model, opened.tracker, earlier, kept, output, verbosity)
                 else:
@@ -154,7 +148,7 @@ class Turns:
         if earlier is not None:
             turn.base = earlier.base
             turn.resumed = turn.effects = True
-            turn.answers = _messages(kept)
+            turn.answers = messages_of(kept)
             turn.responses = list(kept.get("responses") or ())
         return turn
 
@@ -252,17 +246,9 @@ class Turns:
     ) -> Outcome:
         """The outcome of a turn that is over; nothing runs."""
         if output is not None and _answers(output):
-            output.keep(_messages(kept))
-        view = None if verbosity is None else await self._view_at(tracker, earlier.end, verbosity)
-        return Outcome(_messages(kept), kept.get("extra") or {}, view)
-
-    async def _view_at(self, tracker: Tracker, end: int, verbosity: EventVerbosity) -> TrackerView:
-        """The conversation as it was when its log ended there; one that was replaced since, as it is."""
-        if end == tracker.end or end <= tracker.start:
-            return tracker.view(verbosity)
-        past = Tracker(tracker.sender_id, tracker.domain, tracker.start)
-        await replay(past, list(tracker.events[: end - tracker.start]), self.slices)
-        return past.view(verbosity)
+            output.keep(messages_of(kept))
+        view = None if verbosity is None else await view_at(tracker, earlier.end, verbosity, self.slices)
+        return Outcome(messages_of(kept), kept.get("extra") or {}, view)
 
     async def _send_again(self, turn: Turn) -> None:
         """What was said before the process ended may not have arrived."""
@@ -271,95 +257,6 @@ class Turns:
             output.keep(turn.answers)
         elif output is not None:
             await _send(output, turn.tracker.sender_id, turn.responses)
-
-    # --- a log in the place of another ---------------------------------------------------------------
-
-    async def replace(
-        self,
-        sender_id: str,
-        domain: Domain,
-        events: Sequence[Event],
-        verbosity: EventVerbosity,
-        request: RequestKey | None = None,
-    ) -> TrackerView:
-        """Begin the conversation anew with these events, unless the same request did that already."""
-        async with self.lines.of(sender_id):
-            await self.slices.breathe()
-            waited = _Patience(self.clock, sender_id)
-            while True:
-                try:
-                    if request is None:
-                        start, _ = await self.store.replace(sender_id, events, self._plain)
-                        break
-                    opened = await self.trackers.open(sender_id, domain, request, self.claims.owner)
-                    if opened.earlier is not None:
-                        _kept(opened.earlier, request)
-                        return await self._view_at(opened.tracker, opened.earlier.end, verbosity)
-                    kept = encode({"digest": request.digest})
-                    note = TurnNote(owner=self.claims.owner, key=request.key, answer=kept, keep=request.keep)
-                    async with self.claims.over(sender_id, opened.stored, request.key):
-                        start, _ = await self.store.replace(sender_id, events, note)
-                    break
-                except StoreConflict:
-                    self.trackers.drop(sender_id)
-                except ConversationHeld as error:
-                    await waited.wait(error.seconds)
-            self.trackers.drop(sender_id)
-            tracker = Tracker(sender_id, domain, start)
-            await replay(tracker, events, self.slices)
-            self.trackers.keep(tracker)
-            self.told(sender_id)
-            return tracker.view(verbosity)
-
-    async def delete(self, sender_id: str, before: float | None = None) -> bool:
-        """Remove a conversation and all that is kept of it once its turns are over; whether there was one.
-
-        With `before` (seconds since the epoch) only where its last event is from before that time and nobody is at
-        work in it.
-        """
-        if before is not None and self.lines.busy(sender_id):
-            return False
-        async with self.lines.of(sender_id):
-            await self.slices.breathe()
-            if before is not None:
-                return await self._delete_idle(sender_id, before)
-            self.trackers.drop(sender_id)
-            return await self.store.delete(sender_id)
-
-    async def _delete_idle(self, sender_id: str, before: float) -> bool:
-        opening = await self.store.look(sender_id, 0, 0, None, self.claims.owner)
-        if opening.tail is None or opening.held:
-            return False
-        try:
-            async with self.claims.over(sender_id, opening.tail.end):
-                last = await self.store.read(sender_id, opening.tail.end - 1)
-                if last is None or (last.events and last.events[-1].timestamp >= before):
-                    return False
-                self.trackers.drop(sender_id)
-                return await self.store.delete(sender_id)
-        except (StoreConflict, ConversationHeld):
-            return False  # somebody talks in it
-
-    async def anonymise(self, sender_id: str, domain: Domain) -> bool:
-        """Take texts and values out of a conversation; whether there was one."""
-        async with self.lines.of(sender_id):
-            await self.slices.breathe()
-            waited = _Patience(self.clock, sender_id)
-            while True:
-                self.trackers.drop(sender_id)
-                tail = (await self.store.look(sender_id, 0, 0, None, self.claims.owner)).tail
-                if tail is None:
-                    return False
-                try:
-                    async with self.claims.over(sender_id, tail.end):
-                        await mask(self.store, sender_id, domain, self.claims.owner, self.slices.breathe)
-                    break
-                except StoreConflict:
-                    continue  # somebody else's turn ended
-                except ConversationHeld as error:
-                    await waited.wait(error.seconds)
-            self.told(sender_id)
-            return True
 
     # --- without a turn ------------------------------------------------------------------------------
 
@@ -382,42 +279,9 @@ class Turns:
         raise ConversationHeld(sender_id)
 
 
-@define
-class _Patience:
-    """Waits for somebody else's turn, with growing pauses and not for ever."""
-
-    _clock: IReactorTime
-    _sender_id: str
-    _pause: float = _LOOK
-    _since: float | None = None
-
-    async def wait(self, held: float) -> None:
-        """Wait a little. Raises `ConversationHeld`."""
-        now = self._clock.seconds()
-        if self._since is None:
-            self._since = now
-        if now - self._since > PATIENCE:
-            raise ConversationHeld(self._sender_id, held)
-        await deferLater(self._clock, self._pause)
-        self._pause = min(2 * self._pause, _LOOK_MOST)
-
-
 def _tell(over: Callable[[bool], None] | None, failed: bool) -> None:
     if over is not None:
         over(failed)
-
-
-def _kept(earlier: Earlier, request: RequestKey) -> Mapping[str, Any]:
-    """What is kept under the request's key. Raises `KeyReused` where that was another request."""
-    kept = decode(earlier.answer.encode())
-    assert isinstance(kept, dict)
-    if kept.get("digest") != request.digest:
-        raise KeyReused("This key was used for another request already.")
-    return kept
-
-
-def _messages(kept: Mapping[str, Any]) -> list[BotMessage]:
-    return [BotMessage(**message) for message in kept.get("messages") or ()]
 
 
 def _answers(output: object) -> TypeGuard[RequestOutput]:

@@ -22,7 +22,8 @@ LEVELS: dict[str, int] = {
     "training": 2, "settings": 2, "logs": 2, "trusted": 2, "anonymising": 2,
     # 3 one turn
     "processor": 3, "turns": 3, "turn_values": 3, "claims": 3, "live_trackers": 3, "reminders": 3, "outbox": 3,
-    "event_streams": 3, "retention": 3, "masking": 3, "predictions": 3, "remote_protocol": 3,
+    "event_streams": 3, "retention": 3, "masking": 3, "predictions": 3, "remote_protocol": 3, "care": 3,
+    "kept_answers": 3,
     # 4 the agent
     "agent": 4, "served_model": 4, "lessons": 4, "model_poller": 4, "model_delivery": 4, "model_rollout": 4,
     "model_nlu": 4, "model_learning": 4,

@@ -27,7 +27,7 @@ def bot() -> Bot:
 
 
 def retention(bot: Bot, owner: str = "") -> Retention:
-    return Retention(bot.agent.turns, bot.clock, bot.clock.seconds, 2.0)
+    return Retention(bot.agent.care, bot.clock, bot.clock.seconds, 2.0)
 
 
 def ids(bot: Bot) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rasa_core_api.claims import LEASE
+from rasa_core_api.claims import LEASE, PATIENCE
 from rasa_core_api.endpoints import EndpointConfig, Endpoints
 from rasa_core_api.events import Event
 from rasa_core_api.exceptions import ConversationHeld, KeyReused, StoreConflict, StoreUnavailable
@@ -18,7 +18,6 @@ from rasa_core_api.nlg import Response
 from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.turns import NO_NOTE, Opening, TurnNote
 from rasa_core_api.tracker_views import EventVerbosity
-from rasa_core_api.turns import PATIENCE
 from tests.conftest import LoggedFailures
 from tests.fakes import Bot, FakeHTTP
 from tests.samples import domain
@@ -331,7 +330,7 @@ def test_anonymising_loses_no_turn_of_another_server() -> None:
     cluster = overtaken()
     cluster.store.overtake = lambda: cluster.ask(1, "/inform")  # type: ignore[attr-defined]
     model = cluster.bots[0].agent.served.current
-    assert cluster.bots[0].wait(cluster.bots[0].agent.turns.anonymise("u", model.domain))
+    assert cluster.bots[0].wait(cluster.bots[0].agent.care.anonymise("u", model.domain))
     assert cluster.kinds().count("user") == 2
     cluster.ask(1, "/greet")
     assert cluster.kinds().count("user") == 3
@@ -341,14 +340,14 @@ def test_anonymising_loses_no_turn_of_another_server() -> None:
 def test_what_is_old_is_left_when_another_server_goes_on_with_it() -> None:
     """A conversation that somebody began to talk in since it was looked at is not removed for its age."""
     cluster = overtaken()
-    turns = cluster.bots[0].agent.turns
+    care = cluster.bots[0].agent.care
     later = cluster.clock.seconds() + 1e12
     cluster.store.overtake = lambda: cluster.ask(1, "/inform")  # type: ignore[attr-defined]
-    assert not cluster.bots[0].wait(turns.delete("u", later))
+    assert not cluster.bots[0].wait(care.delete("u", later))
     assert cluster.kinds().count("user") == 2
-    assert cluster.bots[0].wait(turns.delete("u", later))
+    assert cluster.bots[0].wait(care.delete("u", later))
     assert cluster.bots[0].wait(cluster.store.read("u")) is None
-    assert len(turns.claims) == 0
+    assert len(care.claims) == 0
 
 
 def test_replacing_twice_loses_no_turn_in_between() -> None:
