@@ -34,6 +34,7 @@ from rasa_core_api.http.idempotency import request_key
 from rasa_core_api.http.mounts import Channels
 from rasa_core_api.http.multipart import save_upload
 from rasa_core_api.http.reading import Bodies, count, flag, hide_query, number, query_of
+from rasa_core_api.http.refusals import Refusals
 from rasa_core_api.http.routing import App, Route, Routes, rights
 from rasa_core_api.http.sending import (
     Flow,
@@ -96,6 +97,7 @@ class Server(CareRoutes):
         self._replies = Replies(agent.slices, agent.clock)
         self._version = settings.compatibility_version
         self._release = release_of(self._version)
+        self._refusals = Refusals(agent.clock)
         self._yaml: tuple[Domain, str] | None = None
         self._channels = list(channels)
         self._streams = EventStreams(agent.store, agent.clock)
@@ -108,7 +110,7 @@ class Server(CareRoutes):
         settings = self._settings
         origins = Origins(settings.cors)
         app = self.app if settings.enable_api else self.probes
-        api: IResource = Routes(app, self._guard, origins, self._version)
+        api: IResource = Routes(app, self._guard, origins, self._version, self._refusals)
         channels: Channels | None = None
         if self._channels:
             channels = Channels(
@@ -117,6 +119,7 @@ class Server(CareRoutes):
                 Origins(["*"]) if settings.enable_api else origins,
                 self._access if settings.channel_auth else None,
                 self._version,
+                self._refusals,
             )
             if not self._access.open and not settings.channel_auth:
                 log.info(
@@ -124,10 +127,18 @@ class Server(CareRoutes):
                 )
         return Root(api, channels)
 
-    def site(self) -> ApiSite:
-        """The site to listen with."""
+    def site(self, root: Root | None = None, max_connections: int | None = None) -> ApiSite:
+        """The site to listen with; `root` is what `resource` made, if it was asked for it."""
         settings = self._settings
-        return ApiSite(self.resource(), self._agent.clock, settings.max_body, settings.access_log)
+        return ApiSite(
+            root or self.resource(),
+            self._agent.clock,
+            settings.max_body,
+            settings.access_log,
+            max_connections,
+            self._version,
+            self._refusals,
+        )
 
     def _guard(self, request: Request, route: Route, sender_id: str | None) -> None:
         wanted: Rights = route.rights

@@ -99,14 +99,7 @@ class Service:
     @property
     def site(self) -> ApiSite:
         """The site to listen with."""
-        settings = self.settings
-        return ApiSite(
-            self.root,
-            self.agent.clock,
-            settings.max_body,
-            settings.log_level == "debug",
-            connections_within_reach(settings.max_connections),
-        )
+        return self.server.site(self.root, connections_within_reach(self.settings.max_connections))
 
     async def start(self) -> None:
         """Open the store and whatever else needs the running reactor. Raises `InvalidConfiguration`."""

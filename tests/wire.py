@@ -48,6 +48,11 @@ class Transport(StringTransport):
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
 
+    half_closed = False
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+
     def abortConnection(self) -> None:
         self.aborted = True
         self.disconnected = True

@@ -21,6 +21,30 @@ class HTTPError(RasaCoreError):
     """A request that fails before it reaches the domain."""
 
 
+class BadRequest(HTTPError):
+    """What came is no HTTP."""
+
+
+class UnsupportedVersion(HTTPError):
+    """The request is of another HTTP than 1.0 and 1.1."""
+
+
+class UnknownTransferCoding(HTTPError):
+    """The body is encoded in a way that is not understood."""
+
+
+class TargetTooLong(HTTPError):
+    """The request line is too long."""
+
+
+class HeadersTooLarge(HTTPError):
+    """The request has too many headers, or too long ones."""
+
+
+class RequestTimeout(HTTPError):
+    """The request did not arrive in time."""
+
+
 class NotFound(HTTPError):
     """No route has this path."""
 
@@ -82,11 +106,17 @@ STATUS: Mapping[type[RasaCoreError], tuple[int, str]] = {
     domain.ServerBusy: (503, "Unavailable"),
     domain.NotAuthenticated: (401, "NotAuthenticated"),
     domain.NotAuthorized: (403, "NotAuthorized"),
+    BadRequest: (400, "BadRequest"),
     NotFound: (404, "NotFound"),
     MethodNotAllowed: (405, "MethodNotAllowed"),
     InvalidJson: (400, "InvalidJson"),
     PayloadTooLarge: (413, "PayloadTooLarge"),
     InvalidHeader: (406, "InvalidHeader"),
+    RequestTimeout: (408, "RequestTimeout"),
+    TargetTooLong: (414, "URITooLong"),
+    HeadersTooLarge: (431, "HeadersTooLarge"),
+    UnknownTransferCoding: (501, "NotImplemented"),
+    UnsupportedVersion: (505, "HTTPVersionNotSupported"),
     InvalidToken: (422, "NotAuthenticated"),
 }
 

@@ -13,6 +13,7 @@ from rasa_core_api.http.auth import EVERYBODY, Access
 from rasa_core_api.http.context import Context, set_context
 from rasa_core_api.http.cors import Origins
 from rasa_core_api.http.reading import Bodies, body_size, too_large
+from rasa_core_api.http.refusals import Refusals
 from rasa_core_api.http.routing import App, Refusal, Routes, nothing_here
 from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
 
@@ -30,19 +31,21 @@ class Channels(Resource):
         origins: Origins | None = None,
         access: Access | None = None,
         version: str = DEFAULT_COMPATIBILITY_VERSION,
+        refusals: Refusals | None = None,
     ) -> None:
         Resource.__init__(self)
+        self._refusals = refusals or Refusals()
         self._bodies = bodies
         self._origins = origins
         self._access = access
         self._version = version
-        self._tree = _Branch(version)
+        self._tree = _Branch(version, self._refusals)
         for prefix, mounted in mounts:
             self._tree.mount([part for part in prefix.split("/") if part], self._resource(mounted))
 
     def _resource(self, mounted: Klein | IResource) -> IResource:
         if isinstance(mounted, App):
-            return Routes(mounted, version=self._version)
+            return Routes(mounted, version=self._version, refusals=self._refusals)
         if isinstance(mounted, Klein):
             resource: IResource = mounted.resource()
             return resource
@@ -62,7 +65,7 @@ class Channels(Resource):
             if body_size(request) > self._bodies.limit:
                 raise too_large(self._bodies.limit)
         except RasaCoreError as error:
-            return Refusal(error, self._version)
+            return Refusal(error, self._version, self._refusals)
         set_context(request, Context(self._bodies, identity))
         return child
 
@@ -74,9 +77,10 @@ def _is_health_check(request: Request) -> bool:
 class _Branch(Resource):
     """A prefix of several segments is a path through branches."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, refusals: Refusals) -> None:
         Resource.__init__(self)
         self._version = version
+        self._refusals = refusals
 
     def mount(self, segments: list[str], resource: IResource) -> None:
         first = segments[0].encode("utf-8")
@@ -85,15 +89,15 @@ class _Branch(Resource):
             return
         branch = self.children.get(first)
         if not isinstance(branch, _Branch):
-            branch = _Branch(self._version)
+            branch = _Branch(self._version, self._refusals)
             self.putChild(first, branch)
         branch.mount(segments[1:], resource)
 
     def getChild(self, path: bytes, request: Request) -> IResource:
-        return nothing_here(self._version)
+        return nothing_here(self._version, self._refusals)
 
     def render(self, request: Request) -> int:
-        answer: int = nothing_here(self._version).render(request)
+        answer: int = nothing_here(self._version, self._refusals).render(request)
         return answer
 
 

@@ -14,20 +14,18 @@ from urllib.parse import unquote_to_bytes
 from attrs import define, field, frozen
 from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from werkzeug.routing import Rule
 
-from rasa_core_api.exceptions import RasaCoreError, StoreUnavailable
+from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.http.cors import Origins
 from rasa_core_api.http.errors import MethodNotAllowed, NotFound, answer_to, internal_error
 from rasa_core_api.http.reading import query_string, sender_id_of
+from rasa_core_api.http.refusals import Refusals
 from rasa_core_api.http.sending import NO_CONTENT, json_bytes
 from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
-
-log = Logger()
 
 NOTHING_HERE = "There is nothing at this path."
 
@@ -93,8 +91,10 @@ class Routes(Resource):
         guard: Guard | None = None,
         origins: Origins | None = None,
         version: str = DEFAULT_COMPATIBILITY_VERSION,
+        refusals: Refusals | None = None,
     ) -> None:
         Resource.__init__(self)
+        self._refusals = refusals or Refusals()
         self._app = app
         self._guard = guard
         self._origins = origins
@@ -128,7 +128,7 @@ class Routes(Resource):
         """Answer the request, now or later."""
         if self._origins is not None:
             self._origins.apply(request)
-        answer = _Response(request, self._version)
+        answer = _Response(request, self._version, self._refusals)
         try:
             result = self._begin(request)
         except Exception:
@@ -207,11 +207,12 @@ class _Redirect(Exception):
 class _Response:
     """The answer to one request, which may come late or never be wanted."""
 
-    __slots__ = ("_request", "_version", "gone", "over")
+    __slots__ = ("_refusals", "_request", "_version", "gone", "over")
 
-    def __init__(self, request: Request, version: str) -> None:
+    def __init__(self, request: Request, version: str, refusals: Refusals) -> None:
         self._request = request
         self._version = version
+        self._refusals = refusals
         self.over = False
         self.gone = False
 
@@ -239,7 +240,7 @@ class _Response:
 
     def broken(self, failure: Failure) -> None:
         """Even the answer failed: end the connection."""
-        log.failure("{method} {path} could not be answered", failure, LogLevel.error, **_line(self._request))
+        self._refusals.failed(self._request.method, self._request.path, failure, "could not be answered")
         if not self.gone and not self._request.finished:
             self._request.loseConnection()
 
@@ -250,30 +251,28 @@ class _Response:
         error = failure.value
         if self.gone:
             if not isinstance(error, (CancelledError, RasaCoreError)):
-                log.failure("{method} {path} failed after the client left", failure, LogLevel.error, **_line(request))
+                self._refusals.failed(request.method, request.path, failure, "failed after the client left")
             return
         if isinstance(error, _Redirect):
             request.setResponseCode(308)
             request.responseHeaders.setRawHeaders(b"Location", [error.location])
             self.succeeded(b"")
             return
-        body = failure_body(request, failure, self._version)
+        body = failure_body(request, failure, self._version, self._refusals)
         if request.startedWriting:  # too late to tell: cut it off, so that it cannot pass for complete
             request.loseConnection()
         else:
             self.succeeded(body)
 
 
-def failure_body(request: Request, failure: Failure, version: str) -> bytes:
-    """The envelope of a failure, which is logged once where the fault is the server's; status and headers are set."""
+def failure_body(request: Request, failure: Failure, version: str, refusals: Refusals) -> bytes:
+    """The envelope of a failure, which is logged; status and headers are set."""
     error = failure.value
     if isinstance(error, RasaCoreError):
         answer = answer_to(error, version)
-        if answer.status in (500, 501) or isinstance(error, StoreUnavailable):
-            # one line, whatever a client put into it
-            log.error("{method} {path}: {reason}", reason=str(error).partition("\n")[0], **_line(request))
+        refusals.refused(request.method, request.path, answer.status, str(answer.body["reason"]), error)
     else:
-        log.failure("{method} {path} failed", failure, LogLevel.error, **_line(request))
+        refusals.failed(request.method, request.path, failure, "failed")
         answer = internal_error(version)
     request.setResponseCode(answer.status)
     for name, value in answer.headers.items():
@@ -286,21 +285,23 @@ class Refusal(Resource):
 
     isLeaf = True
 
-    def __init__(self, error: RasaCoreError, version: str = DEFAULT_COMPATIBILITY_VERSION) -> None:
+    def __init__(
+        self,
+        error: RasaCoreError,
+        version: str = DEFAULT_COMPATIBILITY_VERSION,
+        refusals: Refusals | None = None,
+    ) -> None:
         Resource.__init__(self)
         self._error = error
         self._version = version
+        self._refusals = refusals or Refusals()
 
     def render(self, request: Request) -> int:
-        _Response(request, self._version).failed(Failure(self._error))
+        _Response(request, self._version, self._refusals).failed(Failure(self._error))
         return NOT_DONE_YET
 
 
-def nothing_here(version: str = DEFAULT_COMPATIBILITY_VERSION) -> Refusal:
+def nothing_here(version: str = DEFAULT_COMPATIBILITY_VERSION, refusals: Refusals | None = None) -> Refusal:
     """The 404 of paths that no route has."""
-    return Refusal(NotFound(NOTHING_HERE), version)
+    return Refusal(NotFound(NOTHING_HERE), version, refusals)
 
-
-def _line(request: Request) -> dict[str, str]:
-    """What the log says of a request: never its query string, which carries tokens and texts."""
-    return {"method": request.method.decode("latin-1")[:20], "path": request.path.decode("latin-1")[:200]}

@@ -11,14 +11,13 @@ from twisted.web.http import Request as AnyRequest
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
-from rasa_core_api.http.connections import ApiChannel, Crowd
+from rasa_core_api.http.channel import ApiChannel
+from rasa_core_api.http.connections import Crowd
+from rasa_core_api.http.refusals import Refusals
+from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
 
 log = Logger()
 
-#: Seconds that a client gets to finish sending a body that was refused already.
-LINGER = 30.0
-#: Bytes of a request's line and headers: an id of 10 kB, percent-encoded, still gets its answer.
-MAX_HEAD = 65_536
 #: Seconds without a byte after which a connection is closed.
 IDLE = 60.0
 
@@ -46,16 +45,12 @@ class _Sink(io.RawIOBase):
 class ApiRequest(Request):
     """A request whose body is refused as soon as it is known to be too large.
 
-    The answer leaves at once; what the client still sends is thrown away for a while, because a connection
-    that is closed in its face would lose the answer.
+    The answer leaves at once, and the connection ends.
     """
 
     channel: Any
     content: Any
-    _early = False  # answering before the body is complete
-    _complete = False
-    _answered = False
-    _linger: Any = None
+    _early = False  # the handler began before the body was complete
 
     def gotLength(self, length: int | None) -> None:
         limit = self.channel.site.max_body
@@ -65,6 +60,8 @@ class ApiRequest(Request):
             Request.gotLength(self, length)
 
     def handleContentChunk(self, data: bytes) -> None:
+        if self.finished:
+            return
         Request.handleContentChunk(self, data)
         size = self.content.tell()
         if not self._early and size > self.channel.site.max_body:
@@ -74,7 +71,6 @@ class ApiRequest(Request):
     def _refuse(self, size: int) -> None:
         """Answer now: the route's rights come first, then reading the body fails with 413."""
         self.content = _Sink(size)
-        self._early = True
         channel = self.channel
         channel.persistent = False
         self.requestHeaders.removeHeader(b"Expect")  # no "100 Continue" after the answer
@@ -82,42 +78,16 @@ class ApiRequest(Request):
         # where the channel keeps the request line until the body is complete; without it, the answer waits
         line = [getattr(channel, name, None) for name in ("_command", "_path", "_version")]
         if None not in line:
-            self._linger = channel.site.clock.callLater(LINGER, self._give_up)
+            self._early = True
             Request.requestReceived(self, *line)
-        else:
-            self._early = False
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         if not self._early:
             Request.requestReceived(self, command, path, version)
-            return
-        self._complete = True
-        if self._answered:
-            self.finish()
-
-    def finish(self) -> None:
-        if self._early and not self._complete:
-            self._answered = True
-            if not self.startedWriting:
-                Request.write(self, b"")
-            return
-        self._stop_waiting()
-        Request.finish(self)
-
-    def connectionLost(self, reason: Any) -> None:
-        self._stop_waiting()
-        Request.connectionLost(self, reason)
-
-    def _stop_waiting(self) -> None:
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
-
-    def _give_up(self) -> None:
-        self.channel.transport.abortConnection()
 
 
 class ApiSite(Site):
-    """Serves the API; `max_body` is in bytes.
+    """Serves the API; `max_body` is in bytes, `version` the release that error envelopes name.
 
     Form bodies are not parsed here: channels that want them do it themselves. `access_log` writes a
     debug line a request, without the query string, which carries tokens and texts.
@@ -134,15 +104,19 @@ class ApiSite(Site):
         max_body: int,
         access_log: bool = False,
         max_connections: int | None = None,
+        version: str = DEFAULT_COMPATIBILITY_VERSION,
+        refusals: Refusals | None = None,
     ) -> None:
         Site.__init__(self, resource, timeout=IDLE, reactor=clock, parsePOSTFormSubmission=False)
         self.clock = clock
         self.max_body = max_body
         self.access_log = access_log
+        self.version = version
+        self.refusals = refusals or Refusals(clock)
         self.crowd = Crowd(clock, max_connections)
 
     def buildProtocol(self, addr: Any) -> Any:
-        """A connection that reads request lines and headers up to `MAX_HEAD` bytes; None where there is no room."""
+        """A connection; None where there is no room."""
         if not self.crowd.make_room():
             return None
         connection: Any = ApiChannel(self.crowd)
@@ -150,7 +124,6 @@ class ApiSite(Site):
         connection.factory = connection.site = self
         connection.timeOut = self.timeOut
         connection.requestFactory = self.requestFactory
-        connection.MAX_LENGTH = connection.totalHeadersSize = MAX_HEAD
         return connection
 
     def startFactory(self) -> None:

@@ -10,10 +10,10 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.web.server import Request
 
-from rasa_core_api.http.connections import ARRIVAL, KEEPALIVE, PACE, connections_within_reach, keep_alive
+from rasa_core_api.http.channel import PACE
+from rasa_core_api.http.connections import KEEPALIVE, connections_within_reach, keep_alive
 from rasa_core_api.http.routing import App
 from rasa_core_api.http.sending import send_json
-from rasa_core_api.http.site import IDLE
 from tests.http.conftest import MakeWire
 from tests.wire import Wire
 
@@ -46,71 +46,6 @@ def bench() -> Bench:
 @pytest.fixture
 def wire(bench: Bench, serve: MakeWire) -> Wire:
     return serve(bench.app.resource(), BODY, max_connections=3)
-
-
-def test_a_head_byte_by_byte(wire: Wire, clock: Clock) -> None:
-    """A client that never finishes its headers is cut off, however often it sends a byte."""
-    connection = wire.connect()
-    connection.send(b"GET / HTTP/1.1\r\nX-Long: ")
-    for _ in range(int(ARRIVAL) - 1):
-        clock.advance(1.0)
-        connection.send(b"x")
-    assert not connection.transport.aborted
-    clock.advance(1.5)
-    assert connection.transport.aborted
-
-
-def test_a_body_byte_by_byte(wire: Wire, clock: Clock) -> None:
-    """The same for a body."""
-    connection = wire.connect()
-    connection.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
-    for _ in range(int(ARRIVAL) + 1):
-        clock.advance(1.0)
-        if not connection.transport.aborted:
-            connection.send(b"x")
-    assert connection.transport.aborted
-
-
-def test_a_large_body_on_a_slow_line(wire: Wire, clock: Clock) -> None:
-    """A body that comes at the least pace is waited for, longer than the time for small ones."""
-    connection = wire.connect()
-    pieces = 30
-    connection.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (pieces * PACE))
-    for _ in range(pieces):
-        clock.advance(2.9)
-        connection.send(b"x" * PACE)
-    connection.rounds()
-    assert connection.response("POST").json() == "quick"
-    assert not connection.transport.aborted
-
-
-def test_a_whole_request_leaves_no_timer(wire: Wire, clock: Clock) -> None:
-    """After an answer only the time of a silent connection runs."""
-    connection = wire.begin("GET", "/")
-    connection.rounds()
-    assert connection.response().json() == "quick"
-    assert [round(call.getTime() - clock.seconds()) for call in clock.getDelayedCalls()] == [int(IDLE)]
-    clock.advance(ARRIVAL - 1)
-    connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
-    clock.advance(1.0)
-    connection.send(b"\r\n")
-    connection.rounds()
-    assert connection.response().json() == "quick"
-
-
-def test_a_long_answer_is_not_hurried(wire: Wire, bench: Bench, clock: Clock) -> None:
-    """Time spent on answering does not count, also when the next request waits behind it."""
-    connection = wire.begin("GET", "/slow")
-    connection.send(b"GET / HTTP/1.1\r\n")
-    clock.advance(10 * ARRIVAL)
-    assert not connection.transport.aborted
-    bench.gates.pop().callback(None)
-    connection.rounds()
-    assert connection.response().json() == "slow"
-    clock.advance(ARRIVAL - 1)
-    connection.send(b"Host: x\r\n\r\n")
-    connection.rounds()
-    assert connection.response().json() == "quick"
 
 
 def test_a_full_house(wire: Wire, clock: Clock) -> None:
