@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from twisted.logger import Logger
+
 from rasa_core_api.actions import Action, ActionCall
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
@@ -14,6 +16,12 @@ from rasa_core_api.http.json_pieces import decode_in_slices
 from rasa_core_api.jsontext import decode, encode
 from rasa_core_api.tracker_views import EventVerbosity
 
+log = Logger()
+
+#: Members of a response of which one at least is needed.
+_SPEAKING = ("text", "buttons", "elements", "image", "attachment")
+#: Parts of an answer that are named in the log.
+_TOLD = 5
 #: Events and responses that are looked at before the reactor gets its turn.
 _AT_ONCE = 128
 
@@ -96,8 +104,11 @@ class RemoteAction(Action):
             if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
                 raise self._bad(f"'{name}' is no list of objects")
         breathe = self._slices.breathe
+        unsaid: dict[str, None] = {}
         for number, response in enumerate(responses, 1):
-            await self._utter(response, call)
+            reason = await self._utter(response, call)
+            if reason is not None:
+                unsaid[reason] = None
             if not number % _AT_ONCE:
                 await breathe()
         read: list[Event] = []
@@ -107,19 +118,33 @@ class RemoteAction(Action):
                 await breathe()
         except InvalidEvent as error:
             raise self._bad(str(error)) from error
+        nameless = sum(event.get("event") is None for event in events)
+        if nameless:
+            unsaid[f"{nameless} events without a name"] = None
+        if unsaid:
+            self._warn(list(unsaid))
         return read
+
+    def _warn(self, left_out: list[str]) -> None:
+        shown = left_out[:_TOLD] + ([f"{len(left_out) - _TOLD} more"] if len(left_out) > _TOLD else [])
+        log.warn(
+            "the answer of the action {action} has parts that are left out: {parts}",
+            action=self.name,
+            parts=", ".join(shown),
+        )
 
     def _bad(self, reason: str) -> ActionFailed:
         return ActionFailed(f"the answer of the action {self.name!r} cannot be used: {reason}", action=self.name)
 
-    async def _utter(self, response: dict[str, JSON], call: ActionCall) -> None:
+    async def _utter(self, response: dict[str, JSON], call: ActionCall) -> str | None:
+        """Say a response; what it is that says nothing, where it does not."""
         rest = dict(response)
         template = rest.pop("template", None)
         draft: dict[str, JSON] = {}
         if template:
             generated = await call.dispatcher.generate(str(template), call.tracker, rest)
             if generated is None:
-                return
+                return f"the template {str(template)[:100]!r}, for which nothing is said"
             draft = generated
         buttons = rest.pop("buttons", None)
         if buttons is not None:
@@ -129,6 +154,7 @@ class RemoteAction(Action):
         draft.update(rest)
         self._check(draft)
         call.dispatcher.utter_response(draft)
+        return None if any(draft.get(name) for name in _SPEAKING) else "responses without a text or anything to show"
 
     def _check(self, draft: dict[str, JSON]) -> None:
         text, elements = draft.get("text"), draft.get("elements")

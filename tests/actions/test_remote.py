@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.endpoints import EndpointConfig, Endpoints
@@ -93,3 +94,38 @@ def test_odd_responses(response: dict[str, Any], shown: list[dict[str, Any]]) ->
     """A response of odd members is said as far as it goes."""
     bot = bot_with({"events": None, "responses": [response]})
     assert bot.say("/inform") == [{"recipient_id": "u", **message} for message in shown]
+
+
+@pytest.mark.parametrize(
+    ("answer", "left_out"),
+    [
+        ({"responses": [{"text": "x"}], "events": [{"event": "slot", "name": "note", "value": None}]}, None),
+        ({"responses": [{"template": "utter_hi"}, {"image": "x"}, {"text": "", "buttons": [{}]}]}, None),
+        ({"responses": [{"template": "utter_nope"}]}, "the template 'utter_nope', for which nothing is said"),
+        ({"responses": [{"template": 5}] * 3}, "the template '5', for which nothing is said"),
+        (
+            {"responses": [{"template": "x\n" + "y" * 500}]},
+            "the template 'x\\n" + "y" * 98 + "', for which nothing is said",
+        ),
+        ({"responses": [{}, {"txt": "x"}, {"text": ""}]}, "responses without a text or anything to show"),
+        ({"events": [{}, {"name": "slot"}, {"event": None}]}, "3 events without a name"),
+        (
+            {"responses": [{"template": "a"}, {"text": "said"}, {}], "events": [{}]},
+            "the template 'a', for which nothing is said, responses without a text or anything to show, "
+            "1 events without a name",
+        ),
+        (
+            {"responses": [{"template": name} for name in "abcdefg"]},
+            ", ".join(f"the template '{name}', for which nothing is said" for name in "abcde") + ", 2 more",
+        ),
+    ],
+)
+def test_parts_that_are_left_out(answer: Any, left_out: str | None) -> None:
+    """What an answer holds and nobody gets to see is told in one warning; the rest counts."""
+    bot = bot_with(answer)
+    with capturedLogs() as lines:
+        bot.say("/inform")
+    told = [formatEvent(line) for line in lines if line["log_level"] is LogLevel.warn]
+    start = "the answer of the action action_search has parts that are left out: "
+    assert told == ([] if left_out is None else [start + left_out])
+    assert "action action_search" in bot.kinds()
