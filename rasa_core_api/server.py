@@ -46,7 +46,7 @@ from rasa_core_api.http.sending import (
     send_text,
 )
 from rasa_core_api.http.site import ApiSite
-from rasa_core_api.http.streams import Stream, number_after, resume_after, send_stream
+from rasa_core_api.http.streams import Stream, no_position, number_after, resume_after, send_stream
 from rasa_core_api.messages import BotMessage, RequestKey
 from rasa_core_api.releases import release_of
 from rasa_core_api.remote_protocol import NextAction
@@ -399,8 +399,12 @@ class Server(CareRoutes):
     @rights(ALWAYS)
     async def events_of_all(self, request: Request) -> None:
         """What is said in all conversations, as it is said."""
-        given = resume_after(request, query_of(request))
-        await self._send_stream(request, await self._streams.all(None if given is None else given[0]))
+        after, where = resume_after(request, query_of(request)) or (None, "")
+        try:
+            stream = await self._streams.all(after)
+        except InvalidParameter as error:
+            raise no_position(str(error), where) from error
+        await self._send_stream(request, stream)
 
     async def _send_stream(self, request: Request, stream: Stream) -> None:
         await send_stream(request, stream, self._agent.slices, Flow(self._agent.clock, request))

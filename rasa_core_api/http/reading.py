@@ -31,6 +31,9 @@ _MAX_PARAMETERS = 100
 
 _HIDDEN_QUERY = "rasa_core_api_query"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+#: Characters of a number in a query string.
+_MAX_NUMBER = 100
 
 
 # --- query strings -------------------------------------------------------------------------------------
@@ -82,14 +85,11 @@ def flag(parameters: Mapping[str, str], name: str, default: bool = False) -> boo
 
 
 def number(parameters: Mapping[str, str], name: str) -> float | None:
-    """A finite number. Raises `InvalidParameter`."""
+    """A finite number as JSON writes it, also with zeros before it. Raises `InvalidParameter`."""
     text = parameters.get(name)
     if text is None:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if len(text) <= _MAX_NUMBER and _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
         raise InvalidParameter(
             f"The value of the parameter '{name}' must be a finite number.", parameter=name, **{"in": "query"}

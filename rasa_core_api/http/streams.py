@@ -62,9 +62,14 @@ def number_after(given: tuple[str, str] | None) -> int:
     if text == "-1":
         return -1
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        name = "Last-Event-ID" if where == "header" else "after"
-        raise InvalidParameter("The number of an event is expected.", parameter=name, **{"in": where})
+        raise no_position("The number of an event is expected.", where)
     return int(text)
+
+
+def no_position(message: str, where: str) -> InvalidParameter:
+    """The error of a stream that is to go on after what is no position; `where` that was said."""
+    name = "Last-Event-ID" if where == "header" else "after"
+    return InvalidParameter(message, parameter=name, **{"in": where})
 
 
 async def send_stream(request: Request, stream: Stream, slices: Slices, flow: Flow) -> None:

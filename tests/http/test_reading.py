@@ -106,16 +106,25 @@ def test_flag() -> None:
     assert not any(flag({"a": text}, "a", True) for text in ("", "1", "yes", "false", "true "))
 
 
-@pytest.mark.parametrize(("text", "value"), [("1", 1.0), ("-1.5e3", -1500.0), (" 1 ", 1.0), ("0", 0.0)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1.0), ("-1.5e3", -1500.0), ("0", 0.0), ("1535967670.128", 1535967670.128), ("1E+3", 1000.0)],
+)
 def test_number(text: str, value: float) -> None:
-    """A number may be written as any float."""
+    """A number is written as in JSON."""
     assert number({"until": text}, "until") == value
     assert number({}, "until") is None
 
 
-@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-Infinity", "1e999", "0x10"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "x", "nan", "inf", "-Infinity", "1e999", "0x10", "1_0", " 10 ", "10 ", "+5", "--5", "5.", ".5", "1,5", "1e",
+        "\u0661\u0660", "\uff11", "1\n", "\x001", "9" * 101, "true",
+    ],
+)  # fmt: skip
 def test_no_number(text: str) -> None:
-    """What is no finite number is refused by name."""
+    """What is no finite number, or what only Python takes for one, is refused by name."""
     with pytest.raises(InvalidParameter) as caught:
         number({"until": text}, "until")
     assert caught.value.details == {"parameter": "until", "in": "query"}
