@@ -161,7 +161,7 @@ class TokenReader:
             if name == "exp":
                 if seconds <= now:
                     raise InvalidToken("Token has expired", 401)
-            elif seconds > now:
+            elif name == "nbf" and seconds > now:  # an `iat` in the future only tells that clocks differ
                 raise InvalidToken(f"The token is not yet valid ({name})")
 
 

@@ -198,7 +198,7 @@ def test_headers(serve: MakeWire, reader: TokenReader, header: str | None, statu
         ({"exp": NOW - 1}, 401, "Token has expired"),
         ({"nbf": NOW + 1}, 422, "The token is not yet valid (nbf)"),
         ({"nbf": NOW}, 200, None),
-        ({"iat": NOW + 1}, 422, "The token is not yet valid (iat)"),
+        ({"iat": NOW + 1000}, 200, None),
         ({"iat": str(int(NOW))}, 200, None),
         ({"exp": "soon"}, 422, "Expiration Time claim (exp) must be an integer."),
         ({"exp": None}, 422, "Expiration Time claim (exp) must be an integer."),
