@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from twisted.logger import (
     ILogObserver,
@@ -38,13 +38,59 @@ _QUIET = {"werkzeug": logging.WARNING, "pika": logging.ERROR}
 _NOISY = ("twisted.", "log_legacy", "-")
 
 
+#: Lines from one place of the program in so many seconds; those beyond are counted.
+MOST, WINDOW = 100, 10.0
+#: Characters of a line, tracebacks apart.
+LONGEST = 4_000
+
+
 def message_of(event: LogEvent) -> str:
     """The text of an event, with the traceback of a failure."""
     text = formatEvent(event)
     failure = event.get("log_failure")
     if failure is not None:
-        text = f"{text}\n{failure.getTraceback()}".strip()
+        return f"{text}\n{failure.getTraceback()}".strip()
+    if len(text) > LONGEST and event.get("log_level") is not LogLevel.debug:
+        text = text[:LONGEST] + "..."
     return text
+
+
+class Flood:
+    """Lets `MOST` lines of one place through in a window, by the events' own times, and says what it kept back.
+
+    A place is a logger and what it says, without the values: whoever can make the program say something again
+    and again cannot fill a disk with it.
+    """
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._counts: dict[tuple[str, str, Any], int] = {}
+
+    def kept_back(self, now: float) -> list[LogEvent]:
+        """At the end of a window, an event for each place of which lines were kept back."""
+        if 0 <= now - self._since < WINDOW:
+            return []
+        self._since = now
+        counts, self._counts = self._counts, {}
+        return [
+            {
+                "log_namespace": namespace,
+                "log_level": level,
+                "log_time": now,
+                "log_format": "{count} more lines like this in {seconds:g} s: {line}",
+                "count": count - MOST,
+                "seconds": WINDOW,
+                "line": line,
+            }
+            for (namespace, line, level), count in counts.items()
+            if count > MOST
+        ]
+
+    def passes(self, event: LogEvent) -> bool:
+        """Whether there were not too many like it."""
+        place = str(event.get("log_namespace")), str(event.get("log_format")), event.get("log_level")
+        count = self._counts[place] = self._counts.get(place, 0) + 1
+        return count <= MOST
 
 
 @implementer(ILogObserver)
@@ -55,6 +101,7 @@ class LineObserver:
         self._stream = stream
         self._least = _ORDER[LEVELS[level]]
         self._decorate = decorate
+        self._flood = Flood()
 
     def __call__(self, event: LogEvent) -> None:
         level = event.get("log_level", LogLevel.info)
@@ -62,9 +109,13 @@ class LineObserver:
             return
         if _ORDER[level] < _ORDER[LogLevel.warn] and str(event.get("log_namespace", "")).startswith(_NOISY):
             return
+        due = self._flood.kept_back(event.get("log_time", 0.0))
+        if level is LogLevel.debug or self._flood.passes(event):
+            due.append(event)
         try:
-            self._stream.write(self._decorate(event, message_of(event)) + "\n")
-            self._stream.flush()
+            for one in due:
+                self._stream.write(self._decorate(one, message_of(one)) + "\n")
+                self._stream.flush()
         except (OSError, ValueError):  # a terminal that is gone, a full disk: the server goes on
             return
 

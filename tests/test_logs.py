@@ -12,7 +12,17 @@ from twisted.python.failure import Failure
 
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.http.site import ApiSite
-from rasa_core_api.logs import LineObserver, Whole, _of, also_log_to_file, console_line, file_line
+from rasa_core_api.logs import (
+    LONGEST,
+    MOST,
+    WINDOW,
+    LineObserver,
+    Whole,
+    _of,
+    also_log_to_file,
+    console_line,
+    file_line,
+)
 
 
 def lines(level: str, decorate: object) -> tuple[Logger, io.StringIO]:
@@ -83,9 +93,43 @@ def test_lines_of_several_processes(tmp_path: Path) -> None:
             super().write(text)
 
     with (tmp_path / "log").open("a", encoding="utf-8") as stream:
-        LineObserver(Spy(stream), "info", _of("worker 2", file_line))(
-            {"log_format": "one\ntwo {x}", "x": "\udc80" + "y" * 100_000, "log_level": LogLevel.info}
+        LineObserver(Spy(stream), "debug", _of("worker 2", file_line))(
+            {"log_format": "one\ntwo {x}", "x": "\udc80" + "y" * 100_000, "log_level": LogLevel.debug}
         )
     text = (tmp_path / "log").read_text("utf-8")
     assert text == f"[worker 2] one\n[worker 2] two \\udc80{'y' * 100_000}\n"
     assert len(calls) == 1
+
+
+def test_a_flood_is_counted() -> None:
+    """Of many lines from one place some are written, and later how many there were; others go on."""
+    stream = io.StringIO()
+    observer = LineObserver(stream, "debug", file_line)
+
+    def emit(time: float, text: str, level: LogLevel = LogLevel.warn, **values: object) -> None:
+        observer({"log_level": level, "log_namespace": "m", "log_format": text, "log_time": time, **values})
+
+    for number in range(MOST + 7):
+        emit(1000.0, "no slot {name}", name=number)
+        emit(1000.0, "access", LogLevel.debug)
+    emit(1000.0 + WINDOW / 2, "other")
+    written = stream.getvalue().splitlines()
+    assert written.count("access") == MOST + 7, "who wants all gets all"
+    assert [line for line in written if line != "access"] == [f"no slot {number}" for number in range(MOST)] + ["other"]
+    emit(1000.0 + WINDOW, "other")
+    emit(1000.0 + WINDOW, "no slot {name}", name="x")
+    assert stream.getvalue().splitlines()[len(written) :] == [
+        f"7 more lines like this in {WINDOW:g} s: no slot {{name}}",
+        "other",
+        "no slot x",
+    ]
+    emit(0.0, "other")  # a clock that was set back
+    emit(WINDOW, "other")
+    assert stream.getvalue().endswith("no slot x\nother\nother\n")
+
+
+def test_lines_have_an_end() -> None:
+    """However long a value is, its line is not; a traceback stays whole."""
+    log, stream = lines("info", file_line)
+    log.warn("{value} is odd", value="x" * 10 * LONGEST)
+    assert stream.getvalue() == "x" * LONGEST + "...\n"

@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from rasa_core_api.exceptions import AgentNotReady, RasaCoreError, StoreUnavailable
+from rasa_core_api.exceptions import AgentNotReady, EvaluationFailed, RasaCoreError, StoreUnavailable
 from rasa_core_api.http.errors import HTTPError
 
 log = Logger()
@@ -73,7 +73,7 @@ class Refusals:
                 "{method} {path} {status} {reason}: {text}",
                 status=status,
                 reason=reason,
-                text=shown(str(error).partition("\n")[0], _REASON),
+                text=_text(error),
                 **_line(method, path),
             )
 
@@ -97,6 +97,13 @@ def _level(status: int, error: RasaCoreError) -> LogLevel:
     elif isinstance(error, StoreUnavailable) or status in (500, 501):
         level = LogLevel.error
     return level
+
+
+def _text(error: RasaCoreError) -> str:
+    if isinstance(error, EvaluationFailed):  # it repeats what the stories say
+        line = error.details.get("line")
+        return "the stories in the body are no good" + ("" if line is None else f", line {line}")
+    return shown(str(error).partition("\n")[0], _REASON)
 
 
 def _line(method: bytes, path: bytes) -> dict[str, str]:

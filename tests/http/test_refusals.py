@@ -43,6 +43,10 @@ def refuse(refusals: Refusals, error: RasaCoreError, path: bytes = b"/x") -> Non
         (errors.InvalidToken("expired", 401), "info GET /x 401 NotAuthenticated: expired"),
         (errors.UnknownTransferCoding("what?"), "info GET /x 501 NotImplemented: what?"),
         (domain.InvalidParameter("odd"), "info GET /x 400 InvalidParameter: odd"),
+        (
+            domain.EvaluationFailed("a text", line=4),
+            "info GET /x 400 FailedEvaluation: the stories in the body are no good, line 4",
+        ),
         (domain.NoDomain("wait"), "info GET /x 503 NoDomain: wait"),
         (domain.TooManyRequests("slowly"), "warn GET /x 429 TooManyRequests: slowly"),
         (domain.ServerBusy("busy"), "warn GET /x 503 Unavailable: busy"),
