@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.constants import BACKLOG
 from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
+from rasa_core_api.interruption import ended_by
 from rasa_core_api.settings import PREFIX, RunSettings, run_parser, settings_from_environment, settings_of
 
 if TYPE_CHECKING:
@@ -59,13 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(settings: RunSettings, environ: Mapping[str, str]) -> int:
     """Serve with these settings until stopped; 1 where it could not begin."""
-    prepare_process()
-    from twisted.logger import Logger
-
-    from rasa_core_api.logs import begin_logging
-
-    log = Logger("rasa_core_api.run")
     try:
+        prepare_process()
+        from twisted.logger import Logger
+
+        from rasa_core_api.logs import begin_logging
+
+        log = Logger("rasa_core_api.run")
         if settings.workers > 1 and WORKER not in environ:
             from rasa_core_api.supervisor import supervise
 
@@ -74,20 +76,24 @@ def serve(settings: RunSettings, environ: Mapping[str, str]) -> int:
             return supervise(settings, environ)
         from twisted.internet import reactor
 
-        from rasa_core_api.worker import Worker
+        with ended_by("SIGTERM", "SIGHUP"):
+            from rasa_core_api.worker import Worker
 
-        worker = Worker.from_environment(environ)
-        if worker is None:
-            begin_logging(settings.log_level, settings.log_file)
-            log.info("Rasa process starting")
-        else:
-            begin_logging(settings.log_level, settings.log_file, source=f"worker {worker.number}")
-        from rasa_core_api.service import build_service
+            worker = Worker.from_environment(environ)
+            if worker is None:
+                begin_logging(settings.log_level, settings.log_file)
+                log.info("Rasa process starting")
+            else:
+                begin_logging(settings.log_level, settings.log_file, source=f"worker {worker.number}")
+            from rasa_core_api.service import build_service
 
-        service = build_service(settings, reactor, environ, worker)
+            service = build_service(settings, reactor, environ, worker)
     except RasaCoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return _run(service, reactor)
 
 
@@ -136,8 +142,22 @@ def _run(service: Service, reactor: Any) -> int:
     reactor.callWhenRunning(started)
     reactor.addSystemEventTrigger("before", "shutdown", _answer_signals, reactor)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopping)
+    _stop_on_hangup(reactor)
     reactor.run()
     return status
+
+
+def _stop_on_hangup(reactor: Any) -> None:
+    """A terminal that closes ends the server as SIGTERM does, unless `nohup` asked otherwise."""
+    from twisted.internet.error import ReactorNotRunning
+
+    def stop() -> None:
+        with suppress(ReactorNotRunning):  # it stops already
+            reactor.stop()
+
+    number = getattr(signal, "SIGHUP", None)  # not on Windows
+    if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+        signal.signal(number, lambda *_: reactor.callFromThread(stop))
 
 
 def _answer_signals(reactor: Any) -> None:
@@ -149,7 +169,7 @@ def _answer_signals(reactor: Any) -> None:
     def again(number: int, _: object) -> None:
         reactor.callFromThread(log.info, "the server is stopping already, turns under way may end first")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL):
             signal.signal(number, again)
 
@@ -213,7 +233,8 @@ def build_from_environment(environ: Mapping[str, str]) -> Root:
         raise InvalidConfiguration(f"{PREFIX}WORKERS: twistd serves in one process; use `run --workers`")
     if settings.log_file is not None:
         also_log_to_file(settings.log_level, settings.log_file)  # now: a daemon has nobody to tell that it cannot
-    service = build_service(settings, reactor, environ)
+    with ended_by("SIGTERM", "SIGHUP"):
+        service = build_service(settings, reactor, environ)
 
     def started() -> None:
         settle_memory()

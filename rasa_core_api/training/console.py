@@ -17,6 +17,8 @@ from twisted.logger import (
     textFileLogObserver,
 )
 
+from rasa_core_api.interruption import ended_by
+
 _WIDTH = 100
 
 
@@ -67,7 +69,8 @@ def progress_line(options: argparse.Namespace, stream: TextIO) -> ProgressLine:
 def until_interrupted(main: Callable[[], int]) -> int:
     """The exit code of `main`, or 130 after control-C, which is no reason for a traceback."""
     try:
-        return main()
+        with ended_by("SIGTERM"):  # what is half written is removed
+            return main()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130

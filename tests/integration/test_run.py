@@ -181,6 +181,40 @@ def test_what_cannot_start(model: Path, tmp_path: Path, arguments: list[str], wo
     assert words in line
 
 
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_before_it_is_up(model: Path, tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """Whoever changes their mind while the server starts is told nothing but that it ended."""
+    os.mkfifo(tmp_path / "endpoints.yml")  # it waits for whoever writes there
+    with Program([RUN, "-d", str(model), "-p", "0", "-o", "", "--endpoints", "endpoints.yml"], tmp_path) as program:
+        program.line("Rasa process starting")
+        assert program.stop(number) == status
+        assert program.process.stderr is not None
+        assert program.process.stderr.read() == (b"interrupted\n" if number == signal.SIGINT else b"")
+
+
+def test_a_terminal_that_closes(model: Path, tmp_path: Path) -> None:
+    """SIGHUP ends the server as SIGTERM does, once its turns are over."""
+    with ActionServer() as actions:
+        (tmp_path / "endpoints.yml").write_text(f"action_endpoint: {{url: '{actions.url}'}}\n")
+        arguments = ["-d", str(model), "-p", "0", "-o", "", "--enable_api", "--endpoints", "endpoints.yml"]
+        with Program([RUN, *arguments, "-c", "rest"], tmp_path) as program:
+            program.up()
+            answers: list[tuple[int, bytes]] = []
+            client = threading.Thread(
+                target=lambda: answers.append(program.ask("POST", "/conversations/a/respond", {"query": "/bye"}))
+            )
+            client.start()
+            assert actions.called.wait(PATIENCE)
+            program.process.send_signal(signal.SIGHUP)
+            program.process.send_signal(signal.SIGHUP)
+            actions.go.set()
+            client.join(PATIENCE)
+            assert program.wait() == 0
+            assert answers and answers[0][0] == 200
+
+
 def test_the_deprecated_command(model: Path, tmp_path: Path) -> None:
     """`server` takes the flags of `run`, serves the API in any case and says what to use instead."""
     with Program(["rasa_core_api.server", "-d", str(model), "-p", "0", "-o", ""], tmp_path) as program:
