@@ -25,7 +25,7 @@ from rasa_core_api.config import read_yaml_file
 from rasa_core_api.constants import JSON
 from rasa_core_api.endpoints import Endpoints, OutgoingHTTP, read_endpoints
 from rasa_core_api.events.reading import EventReader
-from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable, UnsafeArchive
+from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable, UnsafeArchive, UnsupportedModel
 from rasa_core_api.http.auth import DEFAULT_METHOD, TokenReader
 from rasa_core_api.http.connections import connections_within_reach
 from rasa_core_api.http.site import ApiSite
@@ -330,4 +330,7 @@ def load_core(path: Path, find_class: ClassFinder) -> Generation:
             unpack(path, directory)
         except UnsafeArchive as error:
             raise UnsafeArchive(f"{path}: {error}", **error.details) from error
-        return load_generation(directory, find_class=find_class, source=str(path))
+        try:
+            return load_generation(directory, find_class=find_class, source=str(path))
+        except UnsupportedModel as error:  # nobody knows the temporary directory by its name
+            raise UnsupportedModel(str(error).replace(str(directory), str(path)), **error.details) from error
