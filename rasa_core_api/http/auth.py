@@ -85,8 +85,8 @@ def _bearer(request: Request) -> bytes:
     header = request.requestHeaders.getRawHeaders(b"Authorization")
     if not header:
         raise InvalidToken("Missing Authorization Header", 401)
-    parts = header[0].split()
-    if len(parts) != 2 or parts[0] != b"Bearer":
+    parts = header[0].split()  # of two headers a proxy may have looked at the other one
+    if len(header) != 1 or len(parts) != 2 or parts[0] != b"Bearer":
         raise InvalidToken(_BAD_HEADER)
     return parts[1]
 
@@ -199,7 +199,8 @@ def _public_key(algorithm: Any, secret: str, method: str) -> Any:
     try:
         key = algorithm.prepare_key(secret)
     except Exception as error:
-        raise InvalidConfiguration(f"{where}: not a public key for {method} in PEM form: {error}") from None
+        reason = "it is one of another kind" if "Expected one of" in str(error) else str(error)
+        raise InvalidConfiguration(f"{where}: not a public key for {method} in PEM form: {reason}") from None
     if hasattr(key, "public_key"):  # who gave the private key meant its other half
         key = key.public_key()
     if not method.startswith("ES"):

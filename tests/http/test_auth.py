@@ -8,13 +8,15 @@ import hmac
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from twisted.logger import LogEvent, globalLogPublisher
+from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
 from rasa_core_api.exceptions import InvalidConfiguration
@@ -314,6 +316,15 @@ def test_key_confusion() -> None:
         reader.identify(b".".join([header, body, base64.urlsafe_b64encode(mac).rstrip(b"=")]))
 
 
+def test_several_headers(reader: TokenReader) -> None:
+    """Of two `Authorization` headers a proxy may have looked at the other one: such a request is refused."""
+    token = b"Bearer " + signed(user("admin")).encode()
+    for headers in ([token, token], [token, b"Bearer x"], [b"Basic x", token]):
+        request = SimpleNamespace(requestHeaders=Headers({b"Authorization": headers}))
+        with pytest.raises(InvalidToken, match="Bad Authorization header"):
+            Access(None, reader).check(cast(Request, request))
+
+
 @pytest.mark.parametrize(
     ("secret", "method", "reason"),
     [
@@ -323,7 +334,7 @@ def test_key_confusion() -> None:
         ("x", "RS256", "jwt_secret"),
         ("@/nowhere/key.pem", "RS256", "/nowhere/key.pem"),
         (public_pem(RSA), "HS256", "jwt_secret"),
-        (public_pem(RSA), "ES256", "jwt_secret"),
+        (public_pem(RSA), "ES256", "jwt_secret: not a public key for ES256 in PEM form: it is one of another kind"),
         ("", "HS256", "jwt_secret"),
     ],
 )
