@@ -63,11 +63,13 @@ def read_yaml_file(path: str | Path, environ: Mapping[str, str] | None = None, q
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_FILE_SIZE:
-            raise InvalidConfiguration(f"{path}: larger than {MAX_FILE_SIZE} bytes", file=str(path))
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InvalidConfiguration(f"{path}: {error.strerror or error}", file=str(path)) from None
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_SIZE + 1)  # its size is asked of nobody: devices and pipes have none
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidConfiguration(f"{path}: {reason}", file=str(path)) from None
+    if len(raw) > MAX_FILE_SIZE:
+        raise InvalidConfiguration(f"{path}: larger than {MAX_FILE_SIZE} bytes", file=str(path))
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ def test_plain_scalars(text: str, value: object) -> None:
     found = plain_value(text)
     assert found == value
     assert type(found) is type(value)
+
+
+def test_files_that_have_no_size(tmp_path: Path) -> None:
+    """A pipe is read like a file, as a shell hands over what a command says; what never ends is cut off."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"a: 1\n")
+        os.close(writer)
+        assert read_yaml_file(f"/dev/fd/{reader}") == {"a": 1}
+    finally:
+        os.close(reader)
+    with pytest.raises(InvalidConfiguration, match="/dev/zero: larger than"):
+        read_yaml_file("/dev/zero")
+    with pytest.raises(InvalidConfiguration, match="null"):
+        read_yaml_file("a\0b")
 
 
 def test_not_a_number() -> None:
