@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from rasa_core_api.constants import BACKLOG
 from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
 from rasa_core_api.interruption import ended_by
-from rasa_core_api.settings import PREFIX, RunSettings, run_parser, settings_from_environment, settings_of
+from rasa_core_api.settings import (
+    PREFIX,
+    RunSettings,
+    by_variable,
+    run_parser,
+    settings_from_environment,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -231,12 +238,16 @@ def build_from_environment(environ: Mapping[str, str]) -> Root:
     settings = settings_from_environment(environ)
     if settings.workers > 1:
         raise InvalidConfiguration(f"{PREFIX}WORKERS: twistd serves in one process; use `run --workers`")
-    if settings.log_file is not None:
-        also_log_to_file(settings.log_level, settings.log_file)  # now: a daemon has nobody to tell that it cannot
-    with ended_by("SIGTERM", "SIGHUP"):
-        service = build_service(settings, reactor, environ)
+    try:
+        if settings.log_file is not None:
+            also_log_to_file(settings.log_level, settings.log_file)  # now: a daemon has nobody to tell that it cannot
+        with ended_by("SIGTERM", "SIGHUP"):
+            service = build_service(settings, reactor, environ)
+    except InvalidConfiguration as error:
+        raise InvalidConfiguration(by_variable(str(error)), **error.details) from error
 
     def started() -> None:
+        _stop_on_hangup(reactor)
         settle_memory()
         Deferred.fromCoroutine(service.start()).addCallbacks(lambda _: service.root.release(), failed)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 from rasa_core_api.constants import DEFAULT_PORT
 from rasa_core_api.exceptions import InvalidConfiguration
@@ -264,6 +264,12 @@ def settings_from_environment(environ: Mapping[str, str]) -> RunSettings:
         flag_error = _FLAG_ERROR.fullmatch(str(error))
         where, reason = (flag_error[1].upper(), flag_error[2]) if flag_error else ("*", error)
         raise InvalidConfiguration(f"{PREFIX}{where}: {reason}") from None
+
+
+def by_variable(reason: str) -> str:
+    """What is wrong with a setting, such as `jwt_secret: ...`, by the name of its variable; anything else as it is."""
+    name, found, rest = reason.partition(": ")
+    return f"{PREFIX}{name.upper()}: {rest}" if found and name in {one.name for one in fields(RunSettings)} else reason
 
 
 def _argument(name: str, value: str, option: str, action: argparse.Action) -> Sequence[str]:

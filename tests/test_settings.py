@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rasa_core_api.exceptions import InvalidConfiguration
-from rasa_core_api.settings import RunSettings, run_parser, settings_from_environment, settings_of
+from rasa_core_api.settings import RunSettings, by_variable, run_parser, settings_from_environment, settings_of
 
 
 def parse(line: str) -> RunSettings:
@@ -130,3 +130,10 @@ def test_a_bad_value_in_the_environment_names_its_variable(name: str, value: str
     with pytest.raises(InvalidConfiguration) as refused:
         settings_from_environment({"RASA_CORE_API_CORE": "m", f"RASA_CORE_API_{name}": value})
     assert str(refused.value) == f"RASA_CORE_API_{name}: {reason}"
+
+
+def test_other_reasons_by_the_variable() -> None:
+    """What only turns out behind the reading of settings is told by the variable too; files have their own names."""
+    assert by_variable("jwt_secret: key.pem: no key: none") == "RASA_CORE_API_JWT_SECRET: key.pem: no key: none"
+    for reason in ("endpoints.yml: nlg: a mapping", "models: there is no such directory", "no reason", ""):
+        assert by_variable(reason) == reason

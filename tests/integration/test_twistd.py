@@ -188,8 +188,8 @@ def test_limits(twistd: Twistd) -> None:
     [
         ("RASA_CORE_API_CORE", "/nowhere/model", "/nowhere/model"),
         ("RASA_CORE_API_ENDPOINTS", "nowhere.yml", "nowhere.yml"),
-        ("RASA_CORE_API_JWT_METHOD", "none", "jwt_method"),
-        ("RASA_CORE_API_LOG_FILE", "/nowhere/out.log", "log_file: cannot write to /nowhere/out.log"),
+        ("RASA_CORE_API_JWT_METHOD", "none", "RASA_CORE_API_JWT_METHOD: 'none' is none of"),
+        ("RASA_CORE_API_LOG_FILE", "/nowhere/out.log", "RASA_CORE_API_LOG_FILE: cannot write to /nowhere/out.log"),
     ],
 )
 def test_bad_settings(twistd: Twistd, name: str, value: str, reason: str) -> None:
