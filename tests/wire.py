@@ -89,6 +89,10 @@ class Connection:
                 break
             self.clock.advance(0)
 
+    def close_our_side(self) -> None:
+        """Tell the server that nothing more will come."""
+        self.protocol.readConnectionLost()  # type: ignore[attr-defined]
+
     def hang_up(self) -> None:
         self.protocol.connectionLost(Failure(ConnectionDone()))
 

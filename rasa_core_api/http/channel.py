@@ -6,10 +6,11 @@ from http import HTTPStatus
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from zope.interface import implementer
 
 from rasa_core_api.http.connections import Crowd
 from rasa_core_api.http.errors import BadRequest, HeadersTooLarge, HTTPError, RequestTimeout, TargetTooLong, answer_to
@@ -26,11 +27,13 @@ MAX_HEADERS = 500
 LINGER, SILENCE = 10.0, 1.0
 
 
+@implementer(IHalfCloseableProtocol)
 class ApiChannel(HTTPChannel):
     """A client's connection. A request that does not arrive in `ARRIVAL` seconds, or at `PACE` after that, ends it.
 
     Where a client may still be sending, our side is closed first and what comes is thrown away for a moment: a
-    connection that is closed in its face would lose the answer.
+    connection that is closed in its face would lose the answer. A client that closes its side after its request still
+    gets its answer; whether it is really gone shows when that is sent.
     """
 
     MAX_LENGTH = totalHeadersSize = MAX_HEAD
@@ -46,6 +49,7 @@ class ApiChannel(HTTPChannel):
         self._head = 0  # bytes of its line and headers
         self._headers = 0
         self._header = b""  # the last one
+        self._last = False  # nothing more will come
         self._leaving = False
         self._end: IDelayedCall | None = None
         self._quiet: IDelayedCall | None = None
@@ -139,6 +143,20 @@ class ApiChannel(HTTPChannel):
     def _too_late(self, seconds: float) -> None:
         self.refuse(RequestTimeout(f"The request was not complete after {seconds:g} s."))
 
+    def readConnectionLost(self) -> None:
+        """The client will not send anything more, or is gone."""
+        self._last = True
+        transport: Any = self.transport
+        if self.answering and not self.requests[0].startedWriting:
+            return
+        if self.requests and not self._leaving:  # half a request, or a reader of a stream
+            self.abort()
+        else:
+            transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our side is closed, as it was meant to be."""
+
     # --- refusals and the end ------------------------------------------------------------------------
 
     def _respondToBadRequestAndDisconnect(self) -> None:
@@ -211,6 +229,8 @@ class ApiChannel(HTTPChannel):
     def requestDone(self, request: Any) -> None:
         HTTPChannel.requestDone(self, request)
         self._crowd.heard(self)
+        if self._last:  # what came before the end is answered first
+            self._crowd.clock.callLater(0, self.readConnectionLost)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._arrived()

@@ -84,11 +84,6 @@ class Refusals:
             text = f"{{method}} {{path}} {what}"
             log.failure(text, failure, LogLevel.error, **_line(method, path))
 
-    def cut_off(self, text: str, kind: str) -> None:
-        """Tell of a connection that was ended."""
-        if self._seldom.passes(LogLevel.info, kind):
-            log.info("{text}", text=text)
-
 
 def _level(status: int, error: RasaCoreError) -> LogLevel:
     level: LogLevel = LogLevel.warn

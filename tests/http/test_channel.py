@@ -38,6 +38,11 @@ class Bench:
         await gate
         return send_json(request, "slow")
 
+    @app.route("/stream", methods=["GET"])
+    async def stream(self, request: Request) -> None:
+        request.write(b"begun")
+        await Deferred()
+
     @app.route("/of/<sender_id>", methods=["GET"])
     def whose(self, request: Request, sender_id: str) -> bytes:
         return send_json(request, sender_id)
@@ -276,3 +281,37 @@ def test_a_request_that_is_given_up(wire: Wire, clock: Clock) -> None:
     half.hang_up()
     idle.hang_up()
     assert clock.getDelayedCalls() == []
+
+
+def test_a_client_that_closes_its_side(wire: Wire, bench: Bench) -> None:
+    """Whoever closes its sending side after its requests gets all answers, then the end."""
+    connection = wire.begin("GET", "/slow")
+    connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.close_our_side()
+    for _ in range(2):
+        assert not connection.transport.disconnecting
+        bench.gates.pop(0).callback(None)
+        connection.rounds()
+    assert [connection.response().json() for _ in range(3)] == ["slow", "quick", "slow"]
+    assert connection.transport.disconnecting
+    assert not connection.transport.aborted
+
+
+def test_closing_without_a_request(wire: Wire) -> None:
+    """A client that has nothing to wait for is let go, in the middle of a request too."""
+    idle, half, refused_one = wire.connect(), wire.connect(), wire.connect()
+    half.send(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
+    refused_one.send(b"nonsense\r\n")
+    for connection in (idle, half, refused_one):
+        connection.close_our_side()
+    assert (idle.transport.disconnecting, half.transport.aborted) == (True, True)
+    assert refused_one.transport.disconnecting
+    assert refused(refused_one) == (400, "BadRequest")
+
+
+def test_leaving_a_stream(wire: Wire, bench: Bench) -> None:
+    """A client that stops listening to a stream ends it."""
+    connection = wire.begin("GET", "/stream")
+    assert b"begun" in connection.transport.value()
+    connection.close_our_side()
+    assert connection.transport.aborted
