@@ -319,6 +319,18 @@ def test_a_client_that_hangs_up(server: Program) -> None:
         assert kinds(server, "action is slow to hear").count("user") == 2 * (number + 1)
 
 
+def test_a_client_that_closes_its_sending_side(server: Program) -> None:
+    """Its turns run, it gets their answers, and the connection ends."""
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
+        for number in range(3):
+            client.sendall(post(f"/conversations/closing{number}/respond", b'{"query": "/greet"}'))
+        client.shutdown(socket.SHUT_WR)
+        received = b""
+        while got := client.recv(65536):
+            received += got
+    assert received.count(b"HTTP/1.1 200 OK") == received.count(b'"text":"hello"') == 3
+
+
 def test_pipelined_turns_keep_their_order(server: Program) -> None:
     """Requests that are sent without waiting are answered one after another."""
     turns = b"".join(
