@@ -13,7 +13,8 @@ from rasa_core_api.constants import JSON
 MAX_DEPTH = 100
 
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
-_OPENING = re.compile(r'[\[{]|[\]}]|"(?:[^"\\]|\\.)*"')
+#: A text that is never closed ends with the document: to look for its end at each of its quotes would take the square.
+_OPENING = re.compile(r'[\[{]|[\]}]|"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 

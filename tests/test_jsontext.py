@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,16 @@ def test_depth_ignores_brackets_in_texts() -> None:
     """Brackets inside texts are no nesting, a hundred real levels are allowed."""
     assert decode(json.dumps("[" * 500 + '"').encode()) == "[" * 500 + '"'
     assert decode(b"[" * 100 + b"]" * 100) is not None
+
+
+@pytest.mark.parametrize("part", [b'\\"[', b'\\"[]', b'"[', b'["', b'\\"\n[', b'\\\\"{', b"[\\", b'"\\'])
+@pytest.mark.parametrize("opening", [b"", b'"', b'["', b'{"a":"'])
+def test_hostile_texts_take_no_time(part: bytes, opening: bytes) -> None:
+    """Quotes that close nothing are refused at once, however many there are: anybody may send such a body."""
+    began = time.process_time()
+    with pytest.raises(ValueError):
+        decode(opening + part * (60_000 // len(part)))
+    assert time.process_time() - began < 0.5  # the square of their number took 30 s
 
 
 def test_paired_surrogates_are_a_character() -> None:
