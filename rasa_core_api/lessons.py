@@ -80,7 +80,8 @@ class Lessons:
         model = self._served.model
         reader = StoryReader(model.domain.release, RegexInterpreter(model.domain.release).parse_sync, e2e=e2e)
         try:
-            reader.read_text(stories, "stories")
+            for _ in reader.reading(stories, "stories"):
+                await self._slices.breathe()
             result = await evaluate_stories(
                 reader.files.steps,
                 model.domain,

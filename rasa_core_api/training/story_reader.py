@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any, NoReturn, TypeVar
@@ -38,11 +38,10 @@ Parse = Callable[[str], Mapping[str, JSON]]
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")  # what else `splitlines` splits at may stand in the value of an entity
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
-_COMMENT = re.compile(r"<!--.*?-->")
 _TEMPLATE = re.compile(r"`([^`]*)`")
 _FORM_LINE = re.compile(r"[-*]\s+form: ")
 _EVENT = re.compile(r"([^{]+)(\{.*)?")
-_MARK = re.compile(r"\[([^\]]+)\]\(([^():]*?)(?::([^)]*))?\)")
+_NAME_END = re.compile(r"[():]")
 _FORM_EVENTS = frozenset({"form", "form_validation", "action_execution_rejected"})
 
 
@@ -104,10 +103,16 @@ class StoryReader:
 
     def read_text(self, text: str, source: str) -> None:
         """Add the stories of `text`; `source` names it in errors."""
+        for _ in self.reading(text, source):
+            pass
+
+    def reading(self, text: str, source: str) -> Iterator[None]:
+        """The same, a line at a time, for callers that have other things to do meanwhile."""
         self._block = None
         for number, line in enumerate(_NEWLINE.split(text), 1):
             self._place = Place(source, number)
             self._read_line(line)
+            yield
         self._finish_block()
 
     def _fail(self, expected: str) -> NoReturn:
@@ -122,7 +127,7 @@ class StoryReader:
             self._block = None
 
     def _read_line(self, raw: str) -> None:
-        line = _COMMENT.sub("", raw).strip()
+        line = _without_comments(raw).strip()
         variable = _TEMPLATE.search(line)
         if variable:
             self._fail(f"unknown template variable `{variable[1]}`; write the text itself")
@@ -243,16 +248,32 @@ class StoryReader:
         )
 
 
+def _without_comments(line: str) -> str:
+    """The line without `<!-- ... -->`; what is opened and never closed is no comment."""
+    kept, done = [], 0
+    while (begin := line.find("<!--", done)) >= 0 and (end := line.find("-->", begin + 4)) >= 0:
+        kept.append(line[done:begin])
+        done = end + 3
+    return "".join([*kept, line[done:]])
+
+
 def _alternatives(text: str) -> list[str]:
     """The parts between ` OR `, which separates nothing inside the quotes of a JSON object."""
-    parts: list[str] = []
+    alternatives: list[list[str]] = []
+    braced = quoted = False
     for part in text.split(" OR "):
-        _, brace, values = parts[-1].partition("{") if parts else ("", "", "")
-        if brace and len(_QUOTE.findall(values)) % 2:
-            parts[-1] += f" OR {part}"
+        if quoted:
+            alternatives[-1].append(part)
         else:
-            parts.append(part)
-    return parts
+            alternatives.append([part])
+            braced = False
+        values = part
+        if not braced:
+            _, brace, values = part.partition("{")
+            braced = bool(brace)
+        if len(_QUOTE.findall(values)) % 2:
+            quoted = not quoted
+    return [" OR ".join(parts) for parts in alternatives]
 
 
 def read_marked(text: str) -> tuple[str, list[dict[str, JSON]]]:
@@ -260,12 +281,35 @@ def read_marked(text: str) -> tuple[str, list[dict[str, JSON]]]:
     plain: list[str] = []
     entities: list[dict[str, JSON]] = []
     length = done = 0
-    for mark in _MARK.finditer(text):
-        before = text[done : mark.start()]
+    for begin, after, words, entity, value in _marks(text):
+        before = text[done:begin]
         start = length + len(before)
-        length = start + len(mark[1])
-        plain += [before, mark[1]]
-        done = mark.end()
-        value = mark[1] if mark[3] is None else mark[3]
-        entities.append({"entity": mark[2], "value": value, "start": start, "end": length})
+        length = start + len(words)
+        plain += [before, words]
+        done = after
+        entities.append({"entity": entity, "value": words if value is None else value, "start": start, "end": length})
     return "".join([*plain, text[done:]]), entities
+
+
+def _marks(text: str) -> Iterator[tuple[int, int, str, str, str | None]]:
+    """Begin, end, words, entity and value of each mark.
+
+    The marks that the expression `\\[([^\\]]+)\\]\\(([^():]*?)(?::([^)]*))?\\)` finds, in linear time: on half marks it
+    needs the square of their number.
+    """
+    at = 0
+    while (begin := text.find("[", at)) >= 0 and (close := text.find("]", begin)) >= 0:
+        at = close + 1  # what begins between the two ends there too
+        if close == begin + 1 or text[at : at + 1] != "(":
+            continue
+        name_end = _NAME_END.search(text, at + 1)
+        if name_end is None:
+            return  # no bracket is closed any more
+        if name_end[0] == "(":
+            continue
+        end = text.find(")", name_end.start())
+        if end < 0:
+            return
+        value = text[name_end.end() : end] if name_end[0] == ":" else None
+        yield begin, end + 1, text[begin + 1 : close], text[at + 1 : name_end.start()], value
+        at = end + 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from rasa_core_api.events import ActionExecuted, AllSlotsReset, Event, Form, ReminderScheduled, SlotSet, UserUttered
 from rasa_core_api.exceptions import InvalidTrainingData
 from rasa_core_api.releases import BY_NAME
-from rasa_core_api.training.story_reader import read_marked, read_stories
+from rasa_core_api.training.story_reader import StoryReader, _alternatives, _without_comments, read_marked, read_stories
 from rasa_core_api.training.story_writer import marked_text
 from rasa_core_api.training.structures import STORY_START, StoryStep
 from tests.training.helpers import parse, read
@@ -215,3 +218,37 @@ def test_forks_without_end(line: str) -> None:
     """A block that forks without bounds is refused at the line that goes too far."""
     with pytest.raises(InvalidTrainingData, match=r"stories\.md:\d+: this line forks the story into more than 4096"):
         read("## s\n* a\n- u1\n" + line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "* a: " + "[" * 50_000,
+        "* a: " + "[a](b:" * 10_000,
+        "* a: " + "[a](" * 10_000,
+        "<!--" * 20_000,
+        '* a{"' + " OR a" * 20_000,
+    ],
+)
+def test_hostile_lines_take_no_time(line: str) -> None:
+    """Marks, comments and alternatives without an end are read once: a server reads the stories that clients send."""
+    reader = StoryReader(BY_NAME["0.14"], parse, e2e=line.startswith("* a:"))
+    began = time.process_time()
+    with suppress(InvalidTrainingData):
+        reader.read_text(f"## story\n{line}\n", "here")
+    assert time.process_time() - began < 0.5
+
+
+_MARK = r"\[([^\]]+)\]\(([^():]*?)(?::([^)]*))?\)"
+_HALVES = ["[", "]", "(", ")", ":", "a", "<!--", "-->", "-", " OR ", '"', "\\", "{"]
+
+
+@given(st.lists(st.sampled_from(_HALVES), max_size=20).map("".join))
+def test_halves(text: str) -> None:
+    """What is half a mark or half a comment stays text, as with the expressions that say it shortest."""
+    plain, entities = read_marked(text)
+    marks = [(mark[2], mark[1] if mark[3] is None else mark[3]) for mark in re.finditer(_MARK, text)]
+    assert [(one["entity"], one["value"]) for one in entities] == marks
+    assert plain == re.sub(_MARK, r"\1", text)
+    assert _without_comments(text) == re.sub(r"<!--.*?-->", "", text)
+    assert " OR ".join(_alternatives(text)) == text
