@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -42,17 +43,22 @@ _NOISY = ("twisted.", "log_legacy", "-")
 MOST, WINDOW = 100, 10.0
 #: Characters of a line, tracebacks apart.
 LONGEST = 4_000
+#: What talks to a terminal or begins a line where it is shown: control characters, separators, directions of writing.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def message_of(event: LogEvent) -> str:
-    """The text of an event, with the traceback of a failure."""
+    """The text of an event, with the traceback of a failure.
+
+    Further lines are indented, and control characters escaped: what comes from outside cannot look like another event.
+    """
     text = formatEvent(event)
     failure = event.get("log_failure")
     if failure is not None:
-        return f"{text}\n{failure.getTraceback()}".strip()
-    if len(text) > LONGEST and event.get("log_level") is not LogLevel.debug:
+        text = f"{text}\n{failure.getTraceback()}".strip()
+    elif len(text) > LONGEST and event.get("log_level") is not LogLevel.debug:
         text = text[:LONGEST] + "..."
-    return text
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text).replace("\n", "\n\t")
 
 
 class Flood:

@@ -67,6 +67,13 @@ def test_failures_come_with_their_traceback() -> None:
     assert "KeyError: 'gone'" in stream.getvalue()
 
 
+def test_what_comes_from_outside_stays_one_event() -> None:
+    """Neither a line break nor a terminal's commands in what an action server says make lines of their own."""
+    log, stream = lines("info", file_line)
+    log.error("{reason}", reason="no\nsuch\r\x1b[31m event\x00 \u2028\u202e\x85\ttab \U0001f600")
+    assert stream.getvalue() == "no\n\tsuch\\r\\x1b[31m event\\x00 \\u2028\\u202e\\x85\ttab \U0001f600\n"
+
+
 def test_a_full_disk_stops_nobody() -> None:
     """A stream that cannot be written to is passed over."""
 
@@ -97,7 +104,7 @@ def test_lines_of_several_processes(tmp_path: Path) -> None:
             {"log_format": "one\ntwo {x}", "x": "\udc80" + "y" * 100_000, "log_level": LogLevel.debug}
         )
     text = (tmp_path / "log").read_text("utf-8")
-    assert text == f"[worker 2] one\n[worker 2] two \\udc80{'y' * 100_000}\n"
+    assert text == f"[worker 2] one\n[worker 2] \ttwo \\udc80{'y' * 100_000}\n"
     assert len(calls) == 1
 
 
