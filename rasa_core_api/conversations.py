@@ -9,23 +9,26 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from attrs import define
 from twisted.internet.defer import Deferred
 
 from rasa_core_api.concurrency import Slices
-from rasa_core_api.constants import JSON
+from rasa_core_api.copying import Report, Target, import_lines, named
 from rasa_core_api.domain import Domain
 from rasa_core_api.endpoints import read_endpoints
-from rasa_core_api.events import Event
 from rasa_core_api.events.reading import EventReader
-from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, RasaCoreError, StoreConflict
-from rasa_core_api.jsontext import decode
+from rasa_core_api.exceptions import (
+    ConversationHeld,
+    InvalidConfiguration,
+    RasaCoreError,
+    StoreConflict,
+    UnreadableFile,
+)
 from rasa_core_api.masking import mask
 from rasa_core_api.slots import refuse_classes
 from rasa_core_api.tracker_store import TrackerStore
@@ -37,13 +40,8 @@ if TYPE_CHECKING:
     from rasa_core_api.tracker_store.historical import HistoricalRedis
     from rasa_core_api.tracker_store.historical_mongo import HistoricalMongo
 
-#: Sender ids and events that are asked for at once.
+#: Sender ids that are asked for at once.
 _IDS = 500
-_EVENTS = 1_000
-#: Conversations between two lines of progress.
-_PROGRESS = 1_000
-#: Most bytes of one line that is imported.
-_MAX_LINE = 256 << 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,36 +126,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@define
-class _Report:
-    """Counts, and lines of progress on standard error."""
-
-    stream: TextIO
-    verb: str
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
-
-    def one_done(self) -> None:
-        self.done += 1
-        if self.done % _PROGRESS == 0:
-            print(f"{self.done} conversations {self.verb}", file=self.stream, flush=True)
-
-    def one_failed(self, reason: object) -> None:
-        self.failed += 1
-        print(f"left out: {reason}", file=self.stream, flush=True)
-
-    def finish(self) -> int:
-        """Say how it went; the exit code."""
-        text = f"{self.done} conversations {self.verb}"
-        if self.skipped:
-            text += f", {self.skipped} skipped"
-        if self.failed:
-            text += f", {self.failed} left out"
-        print(text, file=self.stream, flush=True)
-        return 1 if self.failed else 0
-
-
 async def run(
     options: argparse.Namespace,
     reactor: Any,
@@ -190,26 +158,29 @@ async def run(
                     print(sender_id if sender_id.isprintable() and sender_id else json.dumps(sender_id), file=stdout)
                 return 0
             if options.command in ("delete", "anonymise"):
-                return await _change(store, options, Slices(reactor), stdout, stderr)
+                return await _change(store, options, reactor, stdout, stderr)
             if options.command == "export":
                 output = stdout
                 if options.output != "-":
                     output = files.enter_context(_created(options.output))
-                return await _export(store, options, output, _Report(stderr, "exported"))
-            target = _Target(store, options.existing, _Report(stderr, "stored"))
+                return await _export(store, options, output, Report(stderr, "exported", reactor.seconds))
+            target = Target(store, options.existing, Report(stderr, "stored", reactor.seconds))
             if options.command == "import":
-                lines = stdin
+                lines, name, size = stdin, "standard input", None
                 if options.input != "-":
                     lines = files.enter_context(open(options.input, encoding="utf-8"))  # noqa: ASYNC230
-                await _import(lines, "standard input" if lines is stdin else options.input, reader, target)
+                    name, size = options.input, os.fstat(lines.fileno()).st_size
+                await import_lines(lines, name, size, reader, target)
             elif options.historical:
                 await _migrate_historical(options.source, environ, reactor, reader, target)
             else:
                 source = store_of(options.source)
                 await source.open()
                 try:
+                    total = await _count(source)
                     async for sender_id in _all_ids(source, ""):
                         await target.copy(source, sender_id)
+                        target.report.advance(total)
                 finally:
                     await source.close()
             return target.report.finish()
@@ -233,8 +204,15 @@ async def _all_ids(store: TrackerStore, prefix: str) -> AsyncIterator[str]:
         after = page[-1]
 
 
+async def _count(store: TrackerStore, prefix: str = "") -> int:
+    total = 0
+    async for _ in _all_ids(store, prefix):
+        total += 1
+    return total
+
+
 async def _change(
-    store: TrackerStore, options: argparse.Namespace, slices: Slices, stdout: TextIO, stderr: TextIO
+    store: TrackerStore, options: argparse.Namespace, reactor: Any, stdout: TextIO, stderr: TextIO
 ) -> int:
     """Delete or anonymise the conversations that were named or chosen."""
     work: Callable[[str], Awaitable[bool]] = store.delete
@@ -242,21 +220,23 @@ async def _change(
         from rasa_core_api.service import load_core
 
         domain = load_core(Path(options.core), refuse_classes).domain
-        work = partial(_mask, store, domain, slices)
-    report = _Report(stderr, "deleted" if options.command == "delete" else "anonymised")
-    for sender_id in await _chosen(store, options):
+        work = partial(_mask, store, domain, Slices(reactor))
+    report = Report(stderr, "deleted" if options.command == "delete" else "anonymised", reactor.seconds)
+    chosen = await _chosen(store, options)
+    for sender_id in chosen:
         if options.dry_run:
             print(sender_id if sender_id.isprintable() and sender_id else json.dumps(sender_id), file=stdout)
             continue
         try:
             found = await work(sender_id)
         except ConversationHeld as error:
-            report.one_failed(f"{sender_id!r}: {error}")
+            report.one_failed(f"{named(sender_id)}: {error}")
             continue
         if found:
-            report.one_done()
+            report.done += 1
         else:
-            report.one_failed(f"there is no conversation {sender_id!r}")
+            report.one_failed(f"there is no conversation {named(sender_id)}")
+        report.advance(len(chosen))
     return 0 if options.dry_run else report.finish()
 
 
@@ -278,7 +258,7 @@ async def _chosen(store: TrackerStore, options: argparse.Namespace) -> list[str]
     raise InvalidConfiguration("name conversations, or choose them with --older-than or --prefix")
 
 
-async def _export(store: TrackerStore, options: argparse.Namespace, output: TextIO, report: _Report) -> int:
+async def _export(store: TrackerStore, options: argparse.Namespace, output: TextIO, report: Report) -> int:
     async def chosen() -> AsyncIterator[str]:
         if not options.sender_id:
             async for sender_id in _all_ids(store, options.prefix):
@@ -287,6 +267,7 @@ async def _export(store: TrackerStore, options: argparse.Namespace, output: Text
             if sender_id.startswith(options.prefix):
                 yield sender_id
 
+    total = len(options.sender_id) or await _count(store, options.prefix)
     async for sender_id in chosen():
         lines = 0
         try:
@@ -296,127 +277,12 @@ async def _export(store: TrackerStore, options: argparse.Namespace, output: Text
         except StoreConflict as error:
             report.one_failed(error)
         if lines:
-            report.one_done()
+            report.done += 1
         elif options.sender_id:
-            report.one_failed(f"there is no conversation {sender_id!r}")
+            report.one_failed(f"there is no conversation {named(sender_id)}")
+        report.advance(total)
     output.flush()
     return report.finish()
-
-
-@define
-class _Place:
-    """Where the next events of a conversation go."""
-
-    sender_id: str
-    end: int
-    there: bool = False  # it was there already
-    unseen: int = 0  # events before `end` that were not compared yet
-    grown: bool = False
-
-
-@define
-class _Target:
-    """Where conversations are copied to."""
-
-    store: TrackerStore
-    existing: str
-    report: _Report
-
-    async def begin(self, sender_id: str, events: Sequence[Event]) -> _Place | None:
-        """Store the first events of a conversation; None where it is left alone."""
-        try:
-            return _Place(sender_id, await self.store.append(sender_id, 0, events))
-        except StoreConflict:
-            if self.existing == "replace":
-                return _Place(sender_id, (await self.store.replace(sender_id, events))[1])
-            if self.existing == "skip":
-                self.report.skipped += 1
-                tail = await self.store.read(sender_id, 0, 1)
-                if tail is not None:  # an earlier run may have been stopped in the middle of it
-                    place = _Place(sender_id, tail.end, there=True, unseen=tail.end - tail.start)
-                    return place if await self.add(place, events) else None
-            else:
-                self.report.one_failed(f"the conversation {sender_id!r} is there already (see --existing)")
-            return None
-
-    async def add(self, place: _Place, events: Sequence[Event]) -> bool:
-        """Store what follows; False where the conversation that is there goes on in another way."""
-        if place.unseen:
-            count = min(place.unseen, len(events))
-            tail = await self.store.read(place.sender_id, place.end - place.unseen, count)
-            known = [] if tail is None else [event.as_json() for event in tail.events]
-            if known != [event.as_json() for event in events[:count]]:
-                return False
-            place.unseen -= count
-            events = events[count:]
-        if events:
-            place.end = await self.store.append(place.sender_id, place.end, events)
-            if place.there and not place.grown:
-                place.grown = True
-                self.report.skipped -= 1
-                self.report.one_done()
-        return True
-
-    async def copy(self, source: TrackerStore, sender_id: str) -> None:
-        """Copy one conversation of another store, page by page."""
-        tail = await source.read(sender_id, 0, _EVENTS)
-        if tail is None:
-            return
-        place = await self.begin(sender_id, tail.events)
-        if place is None:
-            return
-        start, seq = tail.start, tail.start + len(tail.events)
-        while seq < tail.end:
-            page = await source.read(sender_id, seq, _EVENTS)
-            if page is None or page.start != start or not page.events:
-                self.report.one_failed(f"the conversation {sender_id!r} changed meanwhile: copy it again")
-                return
-            if not await self.add(place, page.events):
-                return
-            seq += len(page.events)
-        if not place.there:
-            self.report.one_done()
-
-
-def _records(lines: TextIO, source: str) -> Iterator[tuple[str, int, list[JSON]]]:
-    """Sender id, number of the first event and events of each line. Raises `InvalidConfiguration` by line."""
-    number = 0
-    while True:
-        line = lines.readline(_MAX_LINE)
-        if not line:
-            return
-        number += 1
-        if not line.strip():
-            continue
-        try:
-            value = decode(line.encode("utf-8", "surrogatepass"))
-        except ValueError as error:
-            raise InvalidConfiguration(f"{source}, line {number}: {error}") from None
-        if not isinstance(value, dict) or not isinstance(value.get("sender_id"), str):
-            raise InvalidConfiguration(f"{source}, line {number}: an object with a 'sender_id' is expected")
-        events, seq = value.get("events"), value.get("seq", 0)
-        if not isinstance(events, list) or not isinstance(seq, int) or isinstance(seq, bool):
-            raise InvalidConfiguration(f"{source}, line {number}: 'events' must be a list, 'seq' a number")
-        yield value["sender_id"], seq, events
-
-
-async def _import(lines: TextIO, source: str, reader: EventReader, target: _Target) -> None:
-    """Store what the lines hold. A line goes on with the conversation of the line before where its number fits."""
-    current: tuple[str, int, _Place | None] | None = None  # sender id, next number in the file, where it goes
-    for sender_id, seq, items in _records(lines, source):
-        try:
-            events = reader.read_list(items)
-        except RasaCoreError as error:
-            raise InvalidConfiguration(f"{source}, conversation {sender_id!r}: {error}") from error
-        if current is not None and current[0] == sender_id and seq > 0 and current[1] == seq:
-            place = current[2]
-            if place is not None and not await target.add(place, events):
-                place = None
-        else:
-            place = await target.begin(sender_id, events)
-            if place is not None and not place.there:
-                target.report.one_done()
-        current = (sender_id, seq + len(items), place)
 
 
 def _historical_source(file: str, environ: Mapping[str, str], reactor: Any) -> HistoricalRedis | HistoricalMongo:
@@ -447,7 +313,7 @@ def _historical_source(file: str, environ: Mapping[str, str], reactor: Any) -> H
 
 
 async def _migrate_historical(
-    file: str, environ: Mapping[str, str], reactor: Any, reader: EventReader, target: _Target
+    file: str, environ: Mapping[str, str], reactor: Any, reader: EventReader, target: Target
 ) -> None:
     from rasa_core_api.tracker_store.historical import read_stored
     from rasa_core_api.tracker_store.redis import PREFIX
@@ -455,15 +321,13 @@ async def _migrate_historical(
     source = _historical_source(file, environ, reactor)
     await source.open()
     try:
+        total = await source.count()
         async for sender_id, data in source.conversations(PREFIX.encode()):
             try:
-                events = read_stored(data, f"the conversation {sender_id!r}", reader)
-            except RasaCoreError as error:
+                await target.put(sender_id, read_stored(data, f"the conversation {named(sender_id)}", reader))
+            except UnreadableFile as error:
                 target.report.one_failed(error)
-                continue
-            place = await target.begin(sender_id, events)
-            if place is not None and not place.there:
-                target.report.one_done()
+            target.report.advance(total)
     finally:
         await source.close()
 

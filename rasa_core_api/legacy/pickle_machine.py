@@ -115,9 +115,10 @@ class Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self) -> Any:
+    def run(self, operations: int = MAX_OPERATIONS) -> Any:
+        """What the pickle leaves on the stack; Damage after so many operations."""
         data, table = self.data, _TABLE
-        for _ in range(MAX_OPERATIONS):
+        for _ in range(operations):
             code = data[self.position]
             self.position += 1
             if code == 46:  # '.'
@@ -126,7 +127,7 @@ class Machine:
             if operation is None:
                 raise Damage(f"the instruction {code:#04x} is not allowed here")
             operation(self)
-        raise Damage(f"more than {MAX_OPERATIONS} instructions")
+        raise Damage(f"more than {operations} instructions")
 
     # reading
 

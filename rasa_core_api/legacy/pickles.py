@@ -19,24 +19,24 @@ from __future__ import annotations
 from typing import Any
 
 from rasa_core_api.legacy import FAILURES, Damage, damaged
-from rasa_core_api.legacy.pickle_machine import Global, Machine, Opaque, Record, name_of
+from rasa_core_api.legacy.pickle_machine import MAX_OPERATIONS, Global, Machine, Opaque, Record, name_of
 
 __all__ = ["Global", "Opaque", "Record", "attribute", "bytes_of", "class_name", "load_inert", "mapping_of", "name_of"]
 
 MAX_SIZE = 256 << 20  # bytes of one pickle
 
 
-def load_inert(data: bytes, source: str) -> Any:
+def load_inert(data: bytes, source: str, operations: int = MAX_OPERATIONS) -> Any:
     """What the pickle describes, built of the plain values and records named at the top of this module.
 
     Only the first pickle of `data` is read. Raises UnreadableFile (`source` names the file) for damaged data,
-    persistent names, extension codes, buffers outside of the pickle and more than MAX_OPERATIONS instructions.
+    persistent names, extension codes, buffers outside of the pickle and more than so many operations.
     """
     if len(data) > MAX_SIZE:
         raise damaged(source, f"is larger than {MAX_SIZE} bytes")
     machine = Machine(data)
     try:
-        return machine.run()
+        return machine.run(operations)
     except FAILURES as error:
         reason = str(error) if isinstance(error, Damage) else "the pickle is damaged"
         raise damaged(source, f"{reason} (near byte {machine.position})") from error

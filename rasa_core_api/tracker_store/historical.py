@@ -12,17 +12,20 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from attrs import define
 from twisted.internet.interfaces import IReactorTime
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import InvalidConfiguration, InvalidEvent, StoreUnavailable, UnreadableFile
-from rasa_core_api.legacy import Damage
+from rasa_core_api.legacy import FAILURES, Damage
+from rasa_core_api.legacy.arrays import plain_of
 from rasa_core_api.legacy.pickles import Record, attribute, bytes_of, class_name, load_inert
 
-#: Seconds for one command.
+#: Seconds for one command, and until there has to be a connection.
 TIME_LIMIT = 30
+_CONNECT = 5
 _KEYS = 500
 
 # class: the event's type, and of each JSON member the attributes it may have had, the newest first
@@ -62,6 +65,11 @@ _CLASSES: Mapping[str, tuple[str, Mapping[str, tuple[str, ...]]]] = {
 #: Events of old releases that have no effect and are left out.
 _DROPPED = frozenset({"TopicSet"})
 _MAX_DEPTH = 60
+#: Instructions of one pickled dialogue: 100 000 events with long rankings of intents.
+_MAX_OPERATIONS = 16_000_000
+#: Bytes that one event counts at least, and how much larger than its pickle a dialogue may become.
+_EVENT_SIZE = 200
+_GROWTH = 50
 
 
 def read_stored(data: bytes, source: str, reader: EventReader) -> list[Event]:
@@ -76,15 +84,17 @@ def read_stored(data: bytes, source: str, reader: EventReader) -> list[Event]:
             if not isinstance(items, list):
                 raise Damage("the document holds no list of events")
         else:
-            dialogue = load_inert(data, source)
+            dialogue = load_inert(data, source, _MAX_OPERATIONS)
             if class_name(dialogue) != "Dialogue":
                 raise Damage("the pickle is no dialogue")
-            items = [item for item in map(_event, _list(attribute(dialogue, "events"))) if item is not None]
+            reading = _Reading(len(data) * _GROWTH + _EVENT_SIZE)
+            items = [item for item in map(reading.event, _list(attribute(dialogue, "events"))) if item is not None]
         return reader.read_list(items)
     except UnreadableFile:
         raise
-    except (ValueError, LookupError, TypeError, RecursionError, struct.error, InvalidEvent) as error:
-        raise UnreadableFile(f"{source}: {error}") from error
+    except (*FAILURES, RecursionError, InvalidEvent) as error:
+        reason = str(error) if isinstance(error, (Damage, InvalidEvent)) else "its content is damaged"
+        raise UnreadableFile(f"{source}: {reason}") from error
 
 
 def _list(value: object) -> list[Any]:
@@ -95,30 +105,76 @@ def _list(value: object) -> list[Any]:
     raise Damage("the events are no list")
 
 
-def _event(value: object) -> dict[str, JSON] | None:
-    """The JSON form of one event object, None for a type that is dropped."""
-    kind = class_name(value)
-    if kind in _DROPPED:
-        return None
-    found = _CLASSES.get(kind or "")
-    if found is None:
-        raise Damage(f"unknown event class {kind!r}")
-    name, members = found
-    event: dict[str, JSON] = {"event": name, "timestamp": _plain(_attribute(value, "timestamp"))}
-    for member, attributes in members.items():
-        for one in attributes:
-            event[member] = _plain(_attribute(value, one))
-            if event[member] is not None:
-                break
-    if name == "user" and event["parse_data"] is None:
-        event["parse_data"] = {
-            "intent": _plain(_attribute(value, "intent")) or {},
-            "entities": _plain(_attribute(value, "entities")) or [],
-            "text": event["text"],
-        }
-    if name == "reminder" and event["kill_on_user_msg"] is None:
-        event["kill_on_user_msg"] = True
-    return event
+@define
+class _Reading:
+    """Makes JSON of one dialogue's objects. `left` is how much may still come of them, in bytes, roughly.
+
+    What a pickle shares is written out each time, so that a small one could stand for terabytes.
+    """
+
+    left: int
+
+    def event(self, value: object) -> dict[str, JSON] | None:
+        """The JSON form of one event object, None for a type that is dropped."""
+        kind = class_name(value)
+        if kind in _DROPPED:
+            return None
+        found = _CLASSES.get(kind or "")
+        if found is None:
+            raise Damage(f"unknown event class {kind!r}")
+        self._take(_EVENT_SIZE)
+        name, members = found
+        event: dict[str, JSON] = {"event": name, "timestamp": self.plain(_attribute(value, "timestamp"))}
+        for member, attributes in members.items():
+            for one in attributes:
+                event[member] = self.plain(_attribute(value, one))
+                if event[member] is not None:
+                    break
+        if name == "user" and event["parse_data"] is None:
+            event["parse_data"] = {
+                "intent": self.plain(_attribute(value, "intent")) or {},
+                "entities": self.plain(_attribute(value, "entities")) or [],
+                "text": event["text"],
+            }
+        if name == "reminder" and event["kill_on_user_msg"] is None:
+            event["kill_on_user_msg"] = True
+        return event
+
+    def plain(self, value: Any, depth: int = 0) -> JSON:
+        """A JSON value of what an attribute held."""
+        if depth > _MAX_DEPTH:
+            raise Damage("a value is nested too deep")
+        self._take(8)
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, (str, bytes)):
+            self._take(len(value))
+            return value.decode("utf-8") if isinstance(value, bytes) else value
+        if isinstance(value, (list, tuple)):
+            return [self.plain(item, depth + 1) for item in value]
+        if isinstance(value, dict):
+            return self._pairs(value, depth + 1)
+        kind = class_name(value)
+        if kind == "datetime":
+            return _date_time(value).isoformat()
+        if kind == "scalar":  # numpy's: confidences are
+            return plain_of(value)
+        if kind in ("OrderedDict", "defaultdict") and isinstance(value, Record):
+            return self._pairs(value.pairs, depth + 1)
+        raise Damage(f"a value of the class {kind!r}")
+
+    def _pairs(self, pairs: Mapping[Any, Any], depth: int) -> dict[str, JSON]:
+        found: dict[str, JSON] = {}
+        for key, item in pairs.items():
+            text = _text(key)
+            self._take(len(text))
+            found[text] = self.plain(item, depth)
+        return found
+
+    def _take(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise Damage("it says the same too often")
 
 
 def _attribute(value: object, name: str) -> Any:
@@ -126,25 +182,6 @@ def _attribute(value: object, name: str) -> Any:
         return attribute(value, name)
     except KeyError:
         return None
-
-
-def _plain(value: Any, depth: int = 0) -> JSON:
-    """A JSON value of what an attribute held."""
-    if depth > _MAX_DEPTH:
-        raise Damage("a value is nested too deep")
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, depth + 1) for item in value]
-    if isinstance(value, dict):
-        return {_text(key): _plain(item, depth + 1) for key, item in value.items()}
-    if class_name(value) == "datetime":
-        return _date_time(value).isoformat()
-    if class_name(value) in ("OrderedDict", "defaultdict") and isinstance(value, Record):
-        return {_text(key): _plain(item, depth + 1) for key, item in value.pairs.items()}
-    raise Damage(f"a value of the class {class_name(value)!r}")
 
 
 def _text(key: object) -> str:
@@ -158,22 +195,34 @@ def _text(key: object) -> str:
 
 
 def _date_time(value: Record) -> datetime:
-    """A `datetime`, whose pickle holds ten bytes and perhaps a time zone; a zone of another kind than UTC or
-    `dateutil`'s own offset is refused."""
+    """A `datetime`, whose pickle holds ten bytes and perhaps a time zone."""
     packed = bytes_of(value.arguments[0])
     year, month, day, hour, minute, second, high, low = struct.unpack(">HBBBBBBH", packed)
-    zone: timezone | None = None
-    if len(value.arguments) > 1:
-        kind = class_name(value.arguments[1])
-        if kind in ("tzutc", "_UTC", "UTC"):
-            zone = timezone.utc
-        elif kind == "timezone":
-            offset = value.arguments[1].arguments[0]
-            days, seconds, micros = (int(part) for part in offset.arguments)
-            zone = timezone(timedelta(days, seconds, micros))
-        else:
-            raise Damage(f"a time zone of the class {kind!r}")
+    zone = _zone(value.arguments[1]) if len(value.arguments) > 1 else None
     return datetime(year, month & 0x7F, day, hour, minute, second, (high << 16) | low, zone)
+
+
+def _zone(value: object) -> timezone:
+    """UTC of any library, or a fixed offset of the standard library, `dateutil` or `pytz`; Damage for rules."""
+    kind = class_name(value)
+    if kind in ("tzutc", "_UTC", "UTC"):
+        return timezone.utc
+    if kind == "timezone" and isinstance(value, Record):
+        return timezone(_duration(value.arguments[0]))
+    if kind == "tzoffset":
+        return timezone(_duration(attribute(value, "_offset")))
+    if kind == "tzlocal" and not attribute(value, "_hasdst"):
+        return timezone(_duration(attribute(value, "_std_offset")))
+    if kind == "_p" and isinstance(value, Record) and len(value.arguments) == 4:  # pytz: the offset of this moment
+        return timezone(timedelta(seconds=int(value.arguments[1])))
+    raise Damage(f"a time zone of the class {kind!r}")
+
+
+def _duration(value: object) -> timedelta:
+    if class_name(value) != "timedelta" or not isinstance(value, Record):
+        raise Damage("an offset that is no timedelta")
+    days, seconds, micros = (int(part) for part in value.arguments)
+    return timedelta(days, seconds, micros)
 
 
 class HistoricalRedis:
@@ -193,10 +242,11 @@ class HistoricalRedis:
         self._errors = redis_pool.ERRORS
         self._connection = redis_pool.connect(*self._address, 1, charset=None, convertNumbers=False)
         try:
-            await self._do("PING")
-        except StoreUnavailable:
+            await self._connection.ping().addTimeout(_CONNECT, self._clock)
+        except self._errors as error:
+            reason = redis_pool.reason(self._connection, error)
             await self.close()
-            raise
+            raise self._unreadable(reason) from error
 
     async def close(self) -> None:
         """Disconnect."""
@@ -207,8 +257,15 @@ class HistoricalRedis:
         try:
             return await self._connection.execute_command(*command).addTimeout(TIME_LIMIT, self._clock)
         except self._errors as error:
-            host, port = self._address[:2]
-            raise StoreUnavailable(f"Redis at {host}:{port} cannot be read: {type(error).__name__}.") from error
+            raise self._unreadable(type(error).__name__) from error
+
+    def _unreadable(self, reason: str) -> StoreUnavailable:
+        host, port = self._address[:2]
+        return StoreUnavailable(f"Redis at {host}:{port} cannot be read: {reason.rstrip('.')}.")
+
+    async def count(self) -> int:
+        """About how many conversations there are: all keys."""
+        return int(await self._do("DBSIZE"))
 
     async def conversations(self, ours: bytes) -> AsyncIterator[tuple[str, bytes]]:
         """Every sender id and what is stored under it; keys that begin with `ours`, or hold no text, are left out."""

@@ -53,6 +53,11 @@ class HistoricalMongo:
         except PyMongoError as error:
             raise StoreUnavailable(f"MongoDB cannot be read: {type(error).__name__}.") from error
 
+    async def count(self) -> int:
+        """About how many conversations there are."""
+        collection = self._client[self._database][self._collection]
+        return int(await self._run(collection.estimated_document_count))
+
     async def conversations(self, ours: bytes) -> AsyncIterator[tuple[str, bytes]]:
         """Every sender id and its events as JSON; ids that are numbers count as their text."""
         documents = iter(self._client[self._database][self._collection].find({}, {"sender_id": 1, "events": 1}))

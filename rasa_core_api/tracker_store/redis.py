@@ -102,8 +102,9 @@ class RedisStore(TrackerStore):
             # waits for the first connection, unlike the commands of a turn
             await self._connection.ping().addTimeout(TIME_LIMIT, self._clock)
         except self._errors as error:
+            reason = redis_pool.reason(self._connection, error)
             await self.close()
-            raise self._unavailable(error) from error
+            raise self._unavailable(reason) from error
         await self._check_durability()
 
     async def _check_durability(self) -> None:
@@ -126,9 +127,9 @@ class RedisStore(TrackerStore):
         if connection is not None:
             await connection.disconnect()
 
-    def _unavailable(self, error: Exception) -> StoreUnavailable:
+    def _unavailable(self, reason: str) -> StoreUnavailable:
         return StoreUnavailable(
-            f"The conversation store at {self._host}:{self._port} cannot be used: {type(error).__name__}."
+            f"The conversation store at {self._host}:{self._port} cannot be used: {reason.rstrip('.')}."
         )
 
     async def _do(self, command: str, *arguments: Any) -> Any:
@@ -147,7 +148,7 @@ class RedisStore(TrackerStore):
             except self._missing:
                 return await self._do("eval", script.text, [PREFIX], list(arguments))
         except self._errors as error:
-            raise self._unavailable(error) from error
+            raise self._unavailable(type(error).__name__) from error
 
     # --- logs ----------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class RedisStore(TrackerStore):
             try:
                 score = await self._do("zscore", f"{PREFIX}names", after)
             except self._errors as error:
-                raise self._unavailable(error) from error
+                raise self._unavailable(type(error).__name__) from error
             if score is None:
                 raise unknown_cursor(after)
             row = str(int(float(score)))

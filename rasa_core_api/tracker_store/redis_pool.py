@@ -41,9 +41,11 @@ class Connection(txredisapi.RedisProtocol):  # type: ignore[misc]
                 if isinstance(answer, txredisapi.ResponseError):
                     raise answer
         except ERRORS as error:
+            self.factory.refusal = str(error) if isinstance(error, txredisapi.ResponseError) else None
             log.warn("redis at {address} does not let us in: {error}", address=self.factory.uuid, error=str(error))
             self.transport.loseConnection()
             return
+        self.factory.refusal = None
         self.password = self.dbid = None
         super().connectionMade()
 
@@ -55,3 +57,9 @@ def connect(host: str, port: int, db: int, password: str | None, size: int, **op
     factory.protocol = Connection
     factory.initialDelay = _FIRST_RETRY
     return pool
+
+
+def reason(pool: Any, error: Exception) -> str:
+    """Why there is no answer: what the server said to the connection tried last, else the kind of error."""
+    refusal: str | None = getattr(pool._factory, "refusal", None)
+    return refusal or type(error).__name__

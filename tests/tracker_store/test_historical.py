@@ -3,10 +3,11 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rasa_core_api.events.reading import EventReader
@@ -32,6 +33,14 @@ class Past:
         made.__dict__.update(attributes)
         return made
 
+    def zone(self, module: str, name: str) -> type[tzinfo]:
+        """A class of time zones, pickled by its attributes."""
+        where = self.modules[module]
+        members = {"__module__": module, "__reduce__": object.__reduce__, "utcoffset": lambda self, when: timedelta(0)}
+        kind: type[tzinfo] = type(name, (tzinfo,), members)
+        setattr(where, name, kind)
+        return kind
+
     def event(self, name: str, /, **attributes: Any) -> Any:
         return self.build("rasa_core.events", name, **{"timestamp": 5.5, **attributes})
 
@@ -44,8 +53,8 @@ class Past:
 @pytest.fixture
 def past(monkeypatch: pytest.MonkeyPatch) -> Iterator[Past]:
     made = Past()
-    for name, module in made.modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
+    for name in (*made.modules, "dateutil", "dateutil.tz", "dateutil.tz.tz"):
+        monkeypatch.setitem(sys.modules, name, made.modules.setdefault(name, ModuleType(name)))
     yield made
 
 
@@ -92,6 +101,56 @@ def test_pickled_dialogue(past: Past, protocol: int) -> None:
     ]
 
 
+@pytest.mark.parametrize("protocol", range(6))
+def test_numbers_of_numpy(past: Past, protocol: int) -> None:
+    """Confidences, which policies left as numpy scalars, are read as the numbers that they are."""
+    data = past.dialogue(
+        past.event("ActionExecuted", action_name="a", policy="p", confidence=np.float32(0.75)),
+        past.event("ActionExecuted", action_name="b", policy="p", confidence=np.float64(0.1)),
+        past.event("SlotSet", key="n", value=[np.int64(-7), {"flag": np.bool_(True)}]),
+        protocol=protocol,
+    )
+    first, second, slot = (event.as_dict() for event in read_stored(data, "sam", READER))
+    assert (first["confidence"], second["confidence"]) == (0.75, 0.1)
+    assert slot["value"] == [-7, {"flag": True}]
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    ("zone", "offset"),
+    [
+        (None, ""),
+        (timezone.utc, "+00:00"),
+        ("dateutil.tz.tz.tzutc", "+00:00"),
+        ("dateutil.tz.tz.tzoffset", "-03:30"),
+        ("dateutil.tz.tz.tzlocal", "+01:00"),
+    ],
+)
+def test_times_of_reminders(past: Past, protocol: int, zone: Any, offset: str) -> None:
+    """Reminders keep their moment, whichever library made the time zone."""
+    if isinstance(zone, str):
+        module, _, name = zone.rpartition(".")
+        kind = past.zone(module, name)
+        zone = kind()
+        zone.__dict__.update(
+            _name=None, _offset=timedelta(hours=-3.5), _std_offset=timedelta(hours=1), _hasdst=False
+        )  # fmt: skip
+    when = datetime(2031, 5, 6, 7, 8, 9, 0, zone)
+    data = past.dialogue(past.event("ReminderScheduled", action_name="a", trigger_date_time=when), protocol=protocol)
+    (event,) = read_stored(data, "sam", READER)
+    assert event.as_dict()["date_time"] == f"2031-05-06T07:08:09{offset}"
+
+
+def test_rules_for_summer_time(past: Past) -> None:
+    """A zone that is more than an offset is refused by name: the moment would be a guess."""
+    zone = past.zone("dateutil.tz.tz", "tzlocal")()
+    zone.__dict__.update(_std_offset=timedelta(hours=1), _hasdst=True)
+    when = datetime(2031, 5, 6, tzinfo=zone)
+    data = past.dialogue(past.event("ReminderScheduled", action_name="a", trigger_date_time=when))
+    with pytest.raises(UnreadableFile, match="'sam'.*tzlocal"):
+        read_stored(data, "'sam'", READER)
+
+
 def test_documents() -> None:
     """A tracker's document and a bare list of events are read as JSON."""
     for data in (b'{"sender_id": "a", "events": [{"event": "restart", "timestamp": 2}]}', b' [{"event": "restart"}]'):
@@ -127,3 +186,44 @@ def test_endless_dialogue(past: Past) -> None:
         read_stored(past.dialogue(past.event("SlotSet", key="x", value=endless)), "a", READER)
     with pytest.raises(UnreadableFile):
         read_stored(past.dialogue(past.event("Unknown")), "a", READER)
+
+
+def test_a_dialogue_that_repeats_itself(past: Past) -> None:
+    """A few hundred bytes that stand for billions of values, of letters or of events are refused, soon."""
+    many: list[Any] = ["ha"] * 10
+    for _ in range(30):
+        many = [many] * 10
+    keys: dict[str, Any] = {}
+    for _ in range(30):
+        keys = {str(number): keys for number in range(8)}
+    text = "x" * 100_000
+    event = past.event("Restarted")
+    for events in (
+        [past.event("SlotSet", key="x", value=many)],
+        [past.event("SlotSet", key="x", value=keys)],
+        [past.event("SlotSet", key="x", value=[text] * 1_000)],
+        [event] * 100_000,
+    ):
+        with pytest.raises(UnreadableFile, match="'sam'.*too often"):
+            read_stored(past.dialogue(*events), "'sam'", READER)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"cdatetime\ndatetime\n)R",
+        b"cdatetime\ndatetime\n(C\x0a" + b"\xff" * 10 + b"tR",
+        b"cdatetime\ndatetime\n(C\x0a\x07\xef\x05\x06\x07\x08\t\x00\x00\x00cdatetime\ntimezone\n)RtR",
+        b"cdatetime\ndatetime\n(C\x0a\x07\xef\x05\x06\x07\x08\t\x00\x00\x00cdatetime\ntimezone\n"
+        b"(cdatetime\ntimedelta\n(J\xff\xff\xff\x7fK\x00K\x00tRtRtR",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(X\x02\0\0\0f8K\0K\x01tRC\x03abctR",
+    ],
+)
+def test_damaged_values(value: bytes) -> None:
+    """Whatever a damaged value would raise, the conversation is refused by name."""
+    data = (
+        b"\x80\x03crasa_core.conversation\nDialogue\n)\x81}(X\x06\x00\x00\x00events]crasa_core.events\nSlotSet\n)\x81}"
+        b"(X\x03\x00\x00\x00keyX\x01\x00\x00\x00kX\x05\x00\x00\x00value" + value + b"ubaub."
+    )
+    with pytest.raises(UnreadableFile, match="'sam'"):
+        read_stored(data, "'sam'", READER)

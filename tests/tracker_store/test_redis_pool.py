@@ -10,7 +10,8 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
 from rasa_core_api.exceptions import StoreUnavailable
-from rasa_core_api.tracker_store import redis
+from rasa_core_api.tracker_store import historical, redis
+from rasa_core_api.tracker_store.historical import HistoricalRedis
 from rasa_core_api.tracker_store.redis import RedisStore
 
 from .stores import slots, stored_events, wait
@@ -96,6 +97,24 @@ def test_nobody_let_in(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreUnavailable):
         opened(server)
     assert server.made >= 4
+
+
+def test_the_servers_own_reason(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong password is told as the server told it, by the store and by the reader of historical conversations."""
+    monkeypatch.setattr(redis, "TIME_LIMIT", 0.2)
+    monkeypatch.setattr(historical, "_CONNECT", 0.2)
+    server = Moody(1_000, b"-WRONGPASS invalid username-password pair\r\n")
+    with pytest.raises(StoreUnavailable, match="WRONGPASS invalid"):
+        opened(server, "wrong")
+    port = reactor.listenTCP(0, server, interface="127.0.0.1")
+    old = HistoricalRedis(reactor, "127.0.0.1", port.getHost().port, 0, "wrong")
+    with pytest.raises(StoreUnavailable, match="cannot be read: WRONGPASS invalid"):
+        wait(old.open())
+
+    async def stop() -> None:
+        await port.stopListening()
+
+    wait(stop())
 
 
 def test_lost_while_in_use(opened: Opener) -> None:

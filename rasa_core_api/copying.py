@@ -1,0 +1,240 @@
+"""Copying conversations into a store: what is there already, how far it is, and how long the rest will take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from attrs import define, field
+
+from rasa_core_api.constants import JSON
+from rasa_core_api.events import Event
+from rasa_core_api.events.reading import EventReader
+from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, RasaCoreError, StoreConflict
+from rasa_core_api.jsontext import decode
+from rasa_core_api.tracker_store import TrackerStore
+
+#: Events that are asked for, and stored, at once.
+EVENTS = 1_000
+#: Seconds between two lines of progress.
+_PROGRESS = 5.0
+#: Most bytes of one line that is imported, and most characters of an id in a message.
+_MAX_LINE = 256 << 20
+_MAX_NAME = 80
+
+
+def named(sender_id: str) -> str:
+    """A sender id as messages show it: on one line, and not endless."""
+    return repr(sender_id if len(sender_id) <= _MAX_NAME else sender_id[:_MAX_NAME] + "...")
+
+
+@define
+class Report:
+    """Counts, and lines of progress on `stream`, by the seconds of `clock`."""
+
+    stream: TextIO
+    verb: str
+    clock: Callable[[], float]
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    _seen: int = field(default=0, init=False)
+    _began: float = field(init=False)
+    _told: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._began = self._told = self.clock()
+
+    def advance(self, total: int | None = None, share: float | None = None) -> None:
+        """One conversation more was dealt with: of about so many, or such a share of the whole input by now."""
+        self._seen += 1
+        now = self.clock()
+        if now - self._told < _PROGRESS:
+            return
+        self._told = now
+        text = f"{self._seen}"
+        if total:
+            share = self._seen / total
+            text += f" of about {max(total, self._seen)}"
+        text += f" conversations, {self.done} {self.verb}"
+        if share is not None and 0 < share <= 1:
+            text += f", about {_duration((now - self._began) * (1 - share) / share)} left"
+        print(text, file=self.stream, flush=True)
+
+    def one_failed(self, reason: object) -> None:
+        """A conversation was left out."""
+        self.failed += 1
+        print(f"left out: {reason}", file=self.stream, flush=True)
+
+    def finish(self) -> int:
+        """Say how it went; the exit code."""
+        text = f"{self.done} conversations {self.verb}"
+        if self.skipped:
+            text += f", {self.skipped} skipped"
+        if self.failed:
+            text += f", {self.failed} left out"
+        print(text, file=self.stream, flush=True)
+        return 1 if self.failed else 0
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@define
+class _Place:
+    """Where the next events of a conversation go."""
+
+    sender_id: str
+    end: int
+    there: bool = False  # it was there already
+    unseen: int = 0  # events before `end` that were not compared yet
+    grown: bool = False
+
+
+@define
+class Target:
+    """Where conversations are copied to; `existing` is "fail", "skip" or "replace"."""
+
+    store: TrackerStore
+    existing: str
+    report: Report
+
+    async def begin(self, sender_id: str, events: Sequence[Event]) -> _Place | None:
+        """Store the first events of a conversation; None where it is left alone."""
+        try:
+            return _Place(sender_id, await self.store.append(sender_id, 0, events))
+        except StoreConflict:
+            if self.existing == "replace":
+                return _Place(sender_id, (await self.store.replace(sender_id, events))[1])
+            if self.existing == "skip":
+                self.report.skipped += 1
+                tail = await self.store.read(sender_id, 0, 1)
+                if tail is not None:  # an earlier run may have been stopped in the middle of it
+                    place = _Place(sender_id, tail.end, there=True, unseen=tail.end - tail.start)
+                    return place if await self.add(place, events) else None
+            else:
+                self.report.one_failed(f"the conversation {named(sender_id)} is there already (see --existing)")
+            return None
+
+    async def add(self, place: _Place, events: Sequence[Event]) -> bool:
+        """Store what follows; False where the conversation that is there goes on in another way."""
+        if place.unseen:
+            count = min(place.unseen, len(events))
+            tail = await self.store.read(place.sender_id, place.end - place.unseen, count)
+            known = [] if tail is None else [event.as_json() for event in tail.events]
+            if known != [event.as_json() for event in events[:count]]:
+                return False
+            place.unseen -= count
+            events = events[count:]
+        if events:
+            place.end = await self.store.append(place.sender_id, place.end, events)
+            if place.there and not place.grown:
+                place.grown = True
+                self.report.skipped -= 1
+                self.report.done += 1
+        return True
+
+    async def put(self, sender_id: str, events: Sequence[Event]) -> None:
+        """Store a whole conversation, a long one in pieces."""
+        with self._alone(sender_id):
+            await self._put(sender_id, events)
+
+    async def copy(self, source: TrackerStore, sender_id: str) -> None:
+        """Copy one conversation of another store, page by page."""
+        with self._alone(sender_id):
+            await self._copy(source, sender_id)
+
+    @contextmanager
+    def _alone(self, sender_id: str) -> Iterator[None]:
+        """One conversation that a server is talking in does not end the run."""
+        try:
+            yield
+        except (ConversationHeld, StoreConflict) as error:
+            self.report.one_failed(f"the conversation {named(sender_id)}: {error}")
+
+    async def _put(self, sender_id: str, events: Sequence[Event]) -> None:
+        place = await self.begin(sender_id, events[:EVENTS])
+        for start in range(EVENTS, len(events), EVENTS):
+            if place is None or not await self.add(place, events[start : start + EVENTS]):
+                return
+        if place is not None and not place.there:
+            self.report.done += 1
+
+    async def _copy(self, source: TrackerStore, sender_id: str) -> None:
+        tail = await source.read(sender_id, 0, EVENTS)
+        if tail is None:
+            return
+        place = await self.begin(sender_id, tail.events)
+        if place is None:
+            return
+        start, seq = tail.start, tail.start + len(tail.events)
+        while seq < tail.end:
+            page = await source.read(sender_id, seq, EVENTS)
+            if page is None or page.start != start or not page.events:
+                self.report.one_failed(f"the conversation {named(sender_id)} changed meanwhile: copy it again")
+                return
+            if not await self.add(place, page.events):
+                return
+            seq += len(page.events)
+        if not place.there:
+            self.report.done += 1
+
+
+def _records(lines: TextIO, source: str, count: Callable[[int], None]) -> Iterator[tuple[str, int, list[JSON]]]:
+    """Sender id, number of the first event and events of each line. Raises `InvalidConfiguration` by line.
+
+    `count` is told how many bytes a line had.
+    """
+    number = 0
+    while True:
+        line = lines.readline(_MAX_LINE)
+        if not line:
+            return
+        number += 1
+        if not line.strip():
+            continue
+        data = line.encode("utf-8", "surrogatepass")
+        count(len(data))
+        try:
+            value = decode(data)
+        except ValueError as error:
+            raise InvalidConfiguration(f"{source}, line {number}: {error}") from None
+        if not isinstance(value, dict) or not isinstance(value.get("sender_id"), str):
+            raise InvalidConfiguration(f"{source}, line {number}: an object with a 'sender_id' is expected")
+        events, seq = value.get("events"), value.get("seq", 0)
+        if not isinstance(events, list) or not isinstance(seq, int) or isinstance(seq, bool):
+            raise InvalidConfiguration(f"{source}, line {number}: 'events' must be a list, 'seq' a number")
+        yield value["sender_id"], seq, events
+
+
+async def import_lines(lines: TextIO, source: str, size: int | None, reader: EventReader, target: Target) -> None:
+    """Store what the lines hold; `size` is how many bytes they have, where that is known.
+
+    A line goes on with the conversation of the line before where its number fits.
+    """
+    read = 0
+
+    def count(length: int) -> None:
+        nonlocal read
+        read += length
+
+    current: tuple[str, int, _Place | None] | None = None  # sender id, next number in the file, where it goes
+    for sender_id, seq, items in _records(lines, source, count):
+        try:
+            events = reader.read_list(items)
+        except RasaCoreError as error:
+            raise InvalidConfiguration(f"{source}, conversation {named(sender_id)}: {error}") from error
+        if current is not None and current[0] == sender_id and seq > 0 and current[1] == seq:
+            place = current[2]
+            if place is not None and not await target.add(place, events):
+                place = None
+        else:
+            place = await target.begin(sender_id, events)
+            if place is not None and not place.there:
+                target.report.done += 1
+            target.report.advance(share=read / size if size else None)
+        current = (sender_id, seq + len(items), place)
