@@ -105,7 +105,8 @@ class Agent:
         self.event_reader = EventReader(self.now, self.new_id)
         self._trackers = LiveTrackers(self.store, self.slices, self.now)
         self._lines = Lines(self.clock, self.line_limit, self.store.pin, self.store.unpin, self.turn_limit)
-        self._reminders = Reminders(self.clock, self.now, self.store, self._remind, self.slices)
+        owner = self.owner or self.new_id()
+        self._reminders = Reminders(self.clock, self.now, self.store, self._remind, self.slices, owner)
         self.served = ServedModel(
             self.endpoints,
             self.http,
@@ -117,7 +118,7 @@ class Agent:
             self.new_id(),
             self._interpreter,
         )
-        claims = Claims(self.store, self.clock, self.owner or self.new_id())
+        claims = Claims(self.store, self.clock, owner)
         self.turns = Turns(
             self.store,
             self._trackers,
@@ -406,10 +407,10 @@ class Agent:
 
     # --- reminders and the end -----------------------------------------------------------------------
 
-    async def _remind(self, reminder: Reminder, output: object) -> None:
+    async def _remind(self, reminder: Reminder, output: object) -> bool:
         if output is None and reminder.channel is not None:
             output = self.output_of.get(reminder.channel, _no_output)()
-        await self._processor.run_reminder(self.model_of(reminder.sender_id), reminder, output)
+        return await self._processor.run_reminder(self.model_of(reminder.sender_id), reminder, output)
 
     def start(self) -> None:
         """The store is open: reminders that were left in it fire from now on."""

@@ -137,6 +137,11 @@ class Slices:
         self._began: float | None = None  # of the slice that is under way
         self._queue: deque[Deferred[None]] = deque()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no work is shared out."""
+        return self._began is None
+
     async def breathe(self) -> None:
         """Come back at once while the slice lasts, else in a later round, in the order of asking."""
         now = self._timer()

@@ -263,10 +263,16 @@ class Processor:
 
     # --- reminders -----------------------------------------------------------------------------------
 
-    async def run_reminder(self, model: Model, reminder: Reminder, output: object) -> None:
-        """Run the action of a reminder that is due, unless the conversation made it void; once, whoever else tries."""
+    async def run_reminder(self, model: Model, reminder: Reminder, output: object) -> bool:
+        """Run the action of a reminder that is due, unless the conversation made it void; once, whoever else tries.
+
+        Whether a turn began that is stored now; none does where the same reminder fired before.
+        """
+        began = False
 
         async def work(turn: Turn) -> None:
+            nonlocal began
+            began = True
             tracker = turn.tracker
             if not turn.resumed:
                 event = reminder_event(tracker, reminder)
@@ -287,6 +293,7 @@ class Processor:
             request=RequestKey(f"reminder {reminder.seq} {reminder.name}"),
             fired=reminder,
         )
+        return began
 
 
 def _as_output(output: object) -> OutputChannel:

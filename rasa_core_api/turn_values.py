@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from attrs import define, field, frozen
+from twisted.logger import Logger
 
 from rasa_core_api.actions.registry import ActionRegistry
 from rasa_core_api.constants import JSON
@@ -18,10 +19,12 @@ from rasa_core_api.messages import BotMessage, RequestKey
 from rasa_core_api.nlg import Response, ResponseGenerator
 from rasa_core_api.policies.ensemble import Ensemble
 from rasa_core_api.releases import Release
-from rasa_core_api.reminders import due_at
+from rasa_core_api.reminders import due_at, is_late
 from rasa_core_api.tracker_store.turns import Reminder
 from rasa_core_api.tracker_views import TrackerView
 from rasa_core_api.trackers import Tracker
+
+log = Logger()
 
 #: Name of the output channel that collects answers for the caller.
 COLLECTOR = "collector"
@@ -104,6 +107,8 @@ class Turn:
 
     def remind(self, event: ReminderScheduled) -> None:
         """Keep a reminder whose event was logged last."""
+        if is_late(event):  # it takes the place of one of its name, is void, and is forgotten when it fires
+            log.warn("a reminder was past when it was asked for, and is dropped")
         name = None if self.output is None else self.output.channel_name()
         tracker = self.tracker
         self.reminders.append(Reminder(tracker.sender_id, event.name, due_at(event), tracker.end - 1, name))

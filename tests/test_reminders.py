@@ -13,8 +13,22 @@ from twisted.logger import LogLevel, capturedLogs
 
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import ReminderScheduled
-from rasa_core_api.exceptions import RasaCoreError, StoreUnavailable, UnknownAction
-from rasa_core_api.reminders import LOOK, RETRY, Reminders, due_at, is_cancelled
+from rasa_core_api.exceptions import AgentNotReady, RasaCoreError, StoreUnavailable, UnknownAction
+from rasa_core_api.reminders import (
+    AT_ONCE,
+    LEFT,
+    LOOK,
+    LOOK_SHARED,
+    MOST_AT_ONCE,
+    MOST_KNOWN,
+    MOST_TAKEN,
+    RETRY,
+    SLOW,
+    WORD,
+    Reminders,
+    due_at,
+    is_cancelled,
+)
 from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.turns import Reminder, TurnNote
 from rasa_core_api.trackers import Tracker
@@ -34,20 +48,26 @@ class Bench:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.clock = Rounds()
+        self.ahead = 0.0  # of the clock: the time of day
         self.fired: list[str] = []
         self.error = error
+        self.slow: list[Deferred[None]] | None = None  # what those that fire wait for
         self.store = MemoryStore(self.clock)
         self.reminders = self.made()
 
     def made(self) -> Reminders:
         times = iter(range(1_000_000))
         slices = Slices(self.clock, 0.5, lambda: float(next(times)))
-        return Reminders(self.clock, self.clock.seconds, self.store, self.fire, slices)
+        return Reminders(self.clock, lambda: self.clock.seconds() + self.ahead, self.store, self.fire, slices)
 
-    async def fire(self, reminder: Reminder, channel: object) -> None:
+    async def fire(self, reminder: Reminder, channel: object) -> bool:
         self.fired.append(f"{reminder.sender_id} {reminder.name}")
+        if self.slow is not None:
+            self.slow.append(Deferred())
+            await self.slow[-1]
         if self.error is not None:
             raise self.error
+        return False
 
     def do(self, work: Coroutine[Deferred[Any], Any, Any]) -> Any:
         results: list[Any] = []
@@ -117,6 +137,184 @@ def test_stopping_leaves_all_to_the_store() -> None:
     again.stop()
 
 
+def test_few_run_at_once() -> None:
+    """Of many that are due a bounded number is under way, so that users find room; the next begins when one ends."""
+    bench = Bench()
+    bench.slow = []
+    for number in range(3 * AT_ONCE):
+        bench.remind("r", 5, f"u{number}")
+    bench.clock.advance(5)
+    bench.clock.pump([0.001] * int(SLOW / 0.001 - 2))
+    assert len(bench.fired) == AT_ONCE
+    bench.slow[7].callback(None)
+    bench.clock.pump([0.001] * 5)
+    assert len(bench.fired) == AT_ONCE + 1
+    while len(bench.fired) < 3 * AT_ONCE:
+        for waiting in bench.slow:
+            if not waiting.called:
+                waiting.callback(None)
+        bench.clock.pump([0.001] * 5)
+    assert len(set(bench.fired)) == 3 * AT_ONCE
+
+
+def test_slow_actions_keep_no_others_waiting() -> None:
+    """Where none of those under way comes to an end, more begin, up to a bound."""
+    bench = Bench()
+    bench.slow = []
+    for number in range(MOST_AT_ONCE + 5):
+        bench.remind("r", 5, f"u{number}")
+    bench.clock.advance(5)
+    bench.clock.pump([0.001] * 150)
+    assert AT_ONCE < len(bench.fired) <= 4 * AT_ONCE
+    bench.clock.pump([0.001] * 5_000)
+    assert len(bench.fired) == MOST_AT_ONCE
+    for waiting in list(bench.slow):
+        waiting.callback(None)
+    bench.clock.pump([0.01] * 20)
+    assert len(bench.fired) == MOST_AT_ONCE + 5
+
+
+def test_turn_took_longer_than_the_time() -> None:
+    """A reminder that became due while the turn that asked for it went on fires as soon as the turn is stored."""
+    bench = Bench()
+    bench.clock.advance(60)
+    bench.remind("r", 5)
+    bench.clock.pump([0.001] * 3)
+    assert bench.fired == ["u r"]
+
+
+def test_one_at_a_time_in_a_conversation() -> None:
+    """A conversation's reminders do not fill its line: a user's message waits for one of them at most."""
+    bench = Bench()
+    bench.slow = []
+    for number in range(3):
+        bench.remind(str(number), 5 + number / 10)
+    bench.remind("r", 6, "v")
+    bench.clock.pump([6.0, *[0.001] * 10])
+    assert bench.fired == ["u 0", "v r"]
+    bench.slow[0].callback(None)
+    bench.clock.pump([0.001] * 10)
+    assert bench.fired == ["u 0", "v r", "u 1"]
+    bench.reminders.stop()
+    bench.slow[1].callback(None)
+    bench.slow[2].callback(None)
+    bench.clock.pump([0.001] * 10)
+    assert len(bench.fired) == 3
+
+
+def test_all_that_were_left_fire_at_once() -> None:
+    """After a restart more reminders than one look takes are fired without waiting for the next look."""
+    bench = Bench()
+    for number in range(2 * MOST_TAKEN + 50):
+        bench.remind("r", 5, f"u{number}", known=False)
+    bench.clock.advance(10)
+    bench.reminders.start()
+    bench.clock.pump([0.001] * 3 * (2 * MOST_TAKEN + 50))
+    assert len(set(bench.fired)) == len(bench.fired) == 2 * MOST_TAKEN + 50
+    bench.reminders.stop()
+
+
+def test_those_that_wait_hide_no_others() -> None:
+    """However many early ones have to be tried again, later ones are found."""
+    bench = Bench(AgentNotReady("no model"))
+    for number in range(MOST_TAKEN + 10):
+        bench.remind("r", 5, f"u{number}", known=False)
+    bench.clock.advance(10)
+    bench.reminders.start()
+    bench.clock.pump([0.001] * 2_000)
+    assert len(bench.fired) >= MOST_TAKEN
+    bench.remind("last", 6, known=False)
+    bench.clock.pump([LOOK, *[0.001] * 2_000])
+    assert "u last" in bench.fired
+    bench.reminders.stop()
+
+
+def test_waiting_is_told_once_in_a_while() -> None:
+    """Thousands that wait for a model are no thousands of lines in the log."""
+    bench = Bench(AgentNotReady("no model"))
+    for number in range(50):
+        bench.remind(str(number), 5, f"u{number}")
+    with capturedLogs() as told:
+        bench.clock.pump([5.0, *[0.001] * 200])
+        assert len(told) == 1 and told[0]["reason"] == "no model"
+        bench.clock.pump([WORD, *[0.001] * 200])
+    assert len(told) == 2
+    bench.reminders.stop()
+
+
+@pytest.mark.parametrize("ahead", [3_600.0, -3_600.0])
+def test_time_of_day_jumps(ahead: float) -> None:
+    """A reminder fires at its time of day, also where that comes sooner or later than it seemed."""
+    bench = Bench()
+    bench.remind("r", 4_000)
+    bench.clock.advance(10)
+    bench.ahead = ahead
+    for _ in range(0, 8_000, 10):
+        if bench.fired:
+            break
+        bench.clock.advance(10)
+    assert 4_000 <= bench.clock.seconds() + ahead <= 4_000 + LOOK
+    bench.reminders.stop()
+
+
+def test_same_name_again_and_again() -> None:
+    """Who puts a reminder off with each message leaves nothing behind."""
+    bench = Bench()
+    for number in range(2_000):
+        bench.remind("r", 1e9 + number)
+    assert len(bench.reminders) == 1 and len(bench.reminders._times) < 300
+    assert len(bench.clock.getDelayedCalls()) == 1
+
+
+def test_far_ones_are_left_to_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many wait here; those beyond are found in the store when their time comes."""
+    assert MOST_KNOWN > 1_000
+    monkeypatch.setattr("rasa_core_api.reminders.MOST_KNOWN", 10)
+    bench = Bench()
+    bench.reminders.start()
+    for number in range(20):
+        bench.remind("r", 100 + number, f"u{number}")
+    bench.remind("soon", 5)
+    assert len(bench.reminders) == 11
+    for _ in range(140):
+        bench.clock.advance(1)
+    assert len(set(bench.fired)) == len(bench.fired) == 21
+    bench.reminders.stop()
+
+
+def test_left_to_the_process_that_asked() -> None:
+    """Of a shared store each process fires its own; what nobody fired is taken over a moment later."""
+    bench = Bench()
+    bench.store.shared = bench.store.claims = True
+    bench.reminders.start()
+    bench.remind("mine", 5)
+    bench.remind("theirs", 5, known=False)
+    bench.clock.pump([0.25] * 20)
+    assert bench.fired == ["u mine"]
+    bench.clock.pump([0.25] * int((LEFT + LOOK_SHARED) / 0.25 + 1))
+    assert bench.fired == ["u mine", "u theirs"]
+    bench.reminders.stop()
+
+
+def test_each_process_begins_elsewhere() -> None:
+    """Several processes that find the same many reminders do not all try the same ones."""
+    bench = Bench()
+    bench.store.shared = True
+    for number in range(AT_ONCE * 4):
+        bench.remind("r", 5, f"u{number}", known=False)
+    bench.clock.advance(10)
+    begun = []
+    for owner in "ab":
+        bench.fired, bench.slow = [], []
+        reminders = Reminders(bench.clock, bench.clock.seconds, bench.store, bench.fire, owner=owner)
+        reminders.start()
+        bench.clock.pump([0.001] * 5)
+        begun.append(set(bench.fired))
+        reminders.stop()
+    assert len(begun[0]) == len(begun[1]) == AT_ONCE
+    assert len(begun[0] & begun[1]) < AT_ONCE / 2
+
+
 def test_reminders_of_others_are_found() -> None:
     """What another process left is fired on time when a look comes before, else at the next look."""
     bench = Bench()
@@ -151,8 +349,10 @@ def test_absurd_dates(year: int) -> None:
     when = datetime(year, 12, 31, 23, 59, tzinfo=timezone.utc)
     event = ReminderScheduled(action_name="a", trigger_date_time=when, name="r", timestamp=0.0)
     bench.remind("r", due_at(event))
+    bench.clock.pump([100.0, 0.1])
     assert len(bench.reminders) == len(bench.stored()) == (year == 9999)
     bench.reminders.stop()
+    assert not bench.clock.getDelayedCalls()
 
 
 def test_failures_are_told_in_one_line() -> None:
@@ -219,6 +419,9 @@ def test_store_without_reminders() -> None:
             raise self._lacks("reminders")
 
         async def reminders(self, sender_id: str) -> list[Reminder]:
+            raise self._lacks("reminders")
+
+        async def waits(self, reminder: Reminder) -> bool:
             raise self._lacks("reminders")
 
         async def forget(self, reminder: Reminder) -> bool:

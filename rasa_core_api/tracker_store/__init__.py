@@ -118,6 +118,13 @@ class TrackerStore(ABC):
         """The reminders of a conversation, the earliest first."""
         raise self._lacks("reminders")
 
+    async def waits(self, reminder: Reminder) -> bool:
+        """Whether a reminder is still there: neither removed, nor replaced by another one, nor fired.
+
+        Asked for each one that fires; a store whose conversations have many answers it without reading them all.
+        """
+        return reminder in await self.reminders(reminder.sender_id)
+
     async def forget(self, reminder: Reminder) -> bool:
         """Remove a reminder, unless another one has taken its name; whether it was there."""
         raise self._lacks("reminders")

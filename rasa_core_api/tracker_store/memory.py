@@ -253,6 +253,9 @@ class MemoryStore(TrackerStore):
         found = [reminder for reminder in self._reminders.values() if reminder.sender_id == sender_id]
         return sorted(found, key=_by_time)
 
+    async def waits(self, reminder: Reminder) -> bool:
+        return self._reminders.get((reminder.sender_id, reminder.name)) == reminder
+
     async def forget(self, reminder: Reminder) -> bool:
         return self._forget(reminder)
 

@@ -142,6 +142,10 @@ class PostgresStore(TrackerStore):
         found: list[Reminder] = await self._ask(reading.read_reminders, sender_id)
         return found
 
+    async def waits(self, reminder: Reminder) -> bool:
+        found: bool = await self._ask(reading.reminder_waits, reminder)
+        return found
+
     async def forget(self, reminder: Reminder) -> bool:
         found: bool = await self._change(notes.forget, reminder)
         return found

@@ -186,6 +186,14 @@ def read_reminders(connection: Connection[Any], sender_id: str) -> list[Reminder
     return [Reminder(*row) for row in rows]
 
 
+def reminder_waits(connection: Connection[Any], reminder: Reminder) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM rasa_core_api_reminders WHERE key = %s AND name_key = %s AND seq = %s",
+        (key_of(reminder.sender_id), key_of(reminder.name), reminder.seq),
+    )
+    return found.fetchone() is not None
+
+
 def read_due(connection: Connection[Any], before: float, limit: int) -> list[Reminder]:
     rows = connection.execute(
         "SELECT sender_id, name, due, seq, channel FROM rasa_core_api_reminders WHERE due < %s"

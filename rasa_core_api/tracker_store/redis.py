@@ -30,6 +30,7 @@ from rasa_core_api.tracker_store.redis_scripts import (
     LOOK,
     NAMES,
     RELEASE,
+    REMINDER,
     REMINDERS,
     RENEW,
     REPLACE,
@@ -267,6 +268,10 @@ class RedisStore(TrackerStore):
         found = await self._run(REMINDERS, sender_id)
         made = [_reminder(sender_id, found[begin], found[begin + 1]) for begin in range(0, len(found), 2)]
         return sorted(made, key=lambda reminder: (reminder.due, reminder.seq))
+
+    async def waits(self, reminder: Reminder) -> bool:
+        kept = await self._run(REMINDER, reminder.sender_id, reminder.name)
+        return kept is not None and json.loads(kept)["seq"] == reminder.seq
 
     async def forget(self, reminder: Reminder) -> bool:
         return int(await self._run(FORGET, reminder.sender_id, reminder.name, reminder.seq)) == 1

@@ -293,6 +293,9 @@ return answer
 #: sender -> name, JSON, name, ...
 REMINDERS = Script(_COMMON + "return redis.call('HGETALL', key('reminders', ARGV[1]))")
 
+#: sender, name -> JSON, or nothing
+REMINDER = Script(_COMMON + "return redis.call('HGET', key('reminders', ARGV[1]), ARGV[2])")
+
 #: sender, name, number of the event -> 1 where it was there
 FORGET = Script(_COMMON + "return forget(ARGV[1], ARGV[2], ARGV[3])")
 

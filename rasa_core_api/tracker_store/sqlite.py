@@ -255,6 +255,10 @@ class SqliteStore(TrackerStore):
         found: list[Reminder] = await self._ask(read_reminders, "sender_id = ? ORDER BY due, seq", (sender_id,))
         return found
 
+    async def waits(self, reminder: Reminder) -> bool:
+        key = reminder.sender_id, reminder.name, reminder.seq
+        return bool(await self._ask(read_reminders, "sender_id = ? AND name = ? AND seq = ?", key))
+
     async def forget(self, reminder: Reminder) -> bool:
         found: bool = await self._writer.submit(Forget(lambda turns: turns.forget_reminder(reminder)))
         return found

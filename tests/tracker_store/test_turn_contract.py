@@ -208,9 +208,12 @@ def test_reminders(store: TrackerStore) -> None:
     assert wait(store.due(16.0, 10)) == [second, other]
     assert wait(store.due(1e10, 2)) == [second, other]
     assert wait(store.due(10.25, 10)) == []
+    assert [wait(store.waits(each)) for each in (first, second, other)] == [True] * 3
     later = Reminder("a", "one", 30.0, 1, None)
     wait(store.append("a", 1, slots(2), TurnNote(reminders=[later])))
     assert wait(store.reminders("a")) == [second, later]
+    nobody = Reminder("nobody", "one", 1.0, 0)
+    assert [wait(store.waits(each)) for each in (first, later, nobody)] == [False, True, False]
     assert wait(store.forget(first)) is False
     assert wait(store.forget(later)) is True
     assert wait(store.forget(later)) is False
