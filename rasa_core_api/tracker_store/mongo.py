@@ -179,10 +179,8 @@ class MongoStore(TrackerStore):
 
     async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
         rows = await self._do(MongoTables.feed, after, limit)
-        return [
-            FeedEntry(str(position), sender_id, seq, await self._stored.decode([text]) if text else [])
-            for position, sender_id, seq, text in rows
-        ]
+        found = await self._stored.decode_each([row[3] for row in rows])
+        return [FeedEntry(str(row[0]), row[1], row[2], events) for row, events in zip(rows, found, strict=True)]
 
     async def feed_end(self) -> str:
         return str(await self._do(MongoTables.feed_end))

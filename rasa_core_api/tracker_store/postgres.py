@@ -154,10 +154,8 @@ class PostgresStore(TrackerStore):
 
     async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
         rows = await self._ask(reading.read_feed, after, limit)
-        return [
-            FeedEntry(position, sender_id, seq, await self._stored.decode([text]))
-            for position, sender_id, seq, text in rows
-        ]
+        found = await self._stored.decode_each([row[3] for row in rows])
+        return [FeedEntry(row[0], row[1], row[2], events) for row, events in zip(rows, found, strict=True)]
 
     async def feed_end(self) -> str:
         found: str = await self._ask(reading.read_feed_end)

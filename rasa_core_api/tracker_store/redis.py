@@ -280,10 +280,8 @@ class RedisStore(TrackerStore):
 
     async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
         found = await self._run(FEED, _position(after), limit)
-        return [
-            FeedEntry(position, sender_id, int(seq), await self._stored.decode([text]) if text else [])
-            for position, sender_id, seq, text in found
-        ]
+        each = await self._stored.decode_each([row[3] for row in found])
+        return [FeedEntry(row[0], row[1], int(row[2]), events) for row, events in zip(found, each, strict=True)]
 
     async def feed_lost(self, after: str) -> bool:
         return int(await self._run(FEED_LOST, _position(after))) == 1

@@ -267,10 +267,8 @@ class SqliteStore(TrackerStore):
 
     async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
         rows = await self._ask(read_feed, position_of(after), limit)
-        return [
-            FeedEntry(str(position), sender_id, seq, await self._stored.decode([text]))
-            for position, sender_id, seq, text in rows
-        ]
+        found = await self._stored.decode_each([row[3] for row in rows])
+        return [FeedEntry(str(row[0]), row[1], row[2], events) for row, events in zip(rows, found, strict=True)]
 
     async def feed_end(self) -> str:
         found = await self._ask(read_value, "SELECT seq FROM sqlite_sequence WHERE name = 'blocks'")

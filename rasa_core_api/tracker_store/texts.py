@@ -90,6 +90,23 @@ class StoredEvents:
             ) from error
         return events
 
+    async def decode_each(self, texts: Iterable[str]) -> list[list[Event]]:
+        """The events of each block by itself; an empty text has none. Many short ones are one slice."""
+        found: list[list[Event]] = []
+        events = characters = 0  # of this slice
+        for text in texts:
+            count = text.count("\n") + 1
+            if events + count > _AT_ONCE or characters + len(text) > _CHARACTERS_AT_ONCE:
+                found.append(await self.decode([text]))
+                events, characters = count, len(text)
+                continue
+            if not events:
+                await self._slices.breathe()
+            events += count
+            characters += len(text)
+            found.append(self.decode_lines(text.split("\n")) if text else [])
+        return found
+
     async def decode(self, texts: Iterable[str], skip: int = 0, limit: int | None = None) -> list[Event]:
         """The events of these blocks, without the first `skip`, at most `limit`."""
         events: list[Event] = []
