@@ -21,7 +21,7 @@ from rasa_core_api.jsontext import encode
 ARRIVAL, PACE = 60.0, 16_384
 #: Bytes of a request's line and headers: an id of 10 kB, percent-encoded, still gets its answer.
 MAX_HEAD = 65_536
-#: Headers of a request.
+#: Lines of a request's headers.
 MAX_HEADERS = 500
 #: Seconds that a refused client may go on sending, and seconds of silence after which it has read its answer.
 LINGER, SILENCE = 10.0, 1.0
@@ -47,8 +47,7 @@ class ApiChannel(HTTPChannel):
         self._size = 0  # bytes of it
         self._check: IDelayedCall | None = None
         self._head = 0  # bytes of its line and headers
-        self._headers = 0
-        self._header = b""  # the last one
+        self._headers = 0  # lines of these
         self._last = False  # nothing more will come
         self._leaving = False
         self._end: IDelayedCall | None = None
@@ -86,30 +85,27 @@ class ApiChannel(HTTPChannel):
         if self._head > MAX_HEAD:
             self.lineLengthExceeded(line)
             return
-        if line and not self.requests:
+        if self.requests:
+            self._headers += 1
+            if line and self._headers > MAX_HEADERS:
+                self.refuse(HeadersTooLarge(f"A request has at most {MAX_HEADERS} headers."))
+                return
+        elif line:
             try:
                 line = request_line(line)
             except HTTPError as error:
                 self.refuse(error)
                 return
-        HTTPChannel.lineReceived(self, line)
+        try:
+            HTTPChannel.lineReceived(self, line)
+        except ValueError:
+            if self._began is None:  # it is no fault of the headers
+                raise
+            self._respondToBadRequestAndDisconnect()  # a Content-Length of more digits than Python reads
 
     def lineLengthExceeded(self, line: bytes) -> None:
         what = f"A request's line and headers have at most {MAX_HEAD} bytes."
         self.refuse(HeadersTooLarge(what) if self.requests else TargetTooLong(what))
-
-    def headerReceived(self, line: bytes) -> bool:
-        self._headers += 1
-        if self._headers > MAX_HEADERS:
-            self.refuse(HeadersTooLarge(f"A request has at most {MAX_HEADERS} headers."))
-            return False
-        self._header = line
-        try:
-            good: bool = HTTPChannel.headerReceived(self, line)
-        except ValueError:  # a Content-Length of more digits than Python reads
-            self.refuse(header_fault(line))
-            return False
-        return good and not self._leaving
 
     def allContentReceived(self) -> None:
         if self._leaving:
@@ -164,7 +160,7 @@ class ApiChannel(HTTPChannel):
         if not self.line_mode:
             self.refuse(BadRequest("The body is malformed: chunks, each with its length, are expected."))
         else:
-            self.refuse(header_fault(self._header))
+            self.refuse(header_fault(getattr(self, "_HTTPChannel__header", b"")))  # the one that was looked at
 
     def refuse(self, error: HTTPError) -> None:
         """Answer what is no request, and close."""

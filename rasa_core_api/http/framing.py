@@ -7,7 +7,7 @@ import re
 from rasa_core_api.http.errors import BadRequest, HTTPError, UnknownTransferCoding, UnsupportedVersion
 
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([^\x00-\x20\x7f]+) (HTTP/\d\.\d)")
-_PLAIN = re.compile(rb"/(?:[!-.0-~][!-~]*)?|\*")
+_USUAL = re.compile(rb"[A-Z]+ /(?:[!-.0-~][!-~]*)? HTTP/1\.[01]")
 _ABSOLUTE = re.compile(rb"(?i)https?://[^/?#]*")
 _VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 
@@ -18,14 +18,14 @@ def request_line(line: bytes) -> bytes:
     A target with scheme and host loses both (RFC 9112, 3.2.2), and one slash stands for several at its beginning.
     Raises `BadRequest` and `UnsupportedVersion`.
     """
+    if _USUAL.fullmatch(line):
+        return line
     found = _LINE.fullmatch(line)
     if found is None:
         raise BadRequest("The request line is malformed: a method, a path and HTTP/1.1 are expected.")
     method, target, version = found.groups()
     if version not in _VERSIONS:
         raise UnsupportedVersion(f"{version.decode('ascii')} is not spoken here, HTTP/1.1 and HTTP/1.0 are.")
-    if _PLAIN.fullmatch(target):
-        return line
     host = _ABSOLUTE.match(target)
     if host is not None:
         target = b"/" + target[host.end() :].removeprefix(b"/")
