@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
@@ -62,7 +63,7 @@ class Care:
                         return await view_at(opened.tracker, opened.earlier.end, verbosity, self.slices)
                     kept = encode({"digest": request.digest})
                     note = TurnNote(owner=self.claims.owner, key=request.key, answer=kept, keep=request.keep)
-                    async with self.claims.over(sender_id, opened.stored, request.key):
+                    async with self.claims.over(sender_id, opened.stored, request.key, opened.tracker.birth):
                         start, _ = await self.store.replace(sender_id, events, note)
                     break
                 except StoreConflict:
@@ -88,15 +89,15 @@ class Care:
             await self.slices.breathe()
             if before is not None:
                 return await self._delete_idle(sender_id, before)
-            self.trackers.drop(sender_id)
-            return await self.store.delete(sender_id)
+
+            return await self._between_turns(sender_id, partial(self.store.delete, sender_id))
 
     async def _delete_idle(self, sender_id: str, before: float) -> bool:
         opening = await self.store.look(sender_id, 0, 0, None, self.claims.owner)
         if opening.tail is None or opening.held:
             return False
         try:
-            async with self.claims.over(sender_id, opening.tail.end):
+            async with self.claims.over(sender_id, opening.tail.end, birth=opening.tail.birth):
                 last = await self.store.read(sender_id, opening.tail.end - 1)
                 if last is None or (last.events and last.events[-1].timestamp >= before):
                     return False
@@ -109,19 +110,30 @@ class Care:
         """Take texts and values out of a conversation; whether there was one."""
         async with self.lines.of(sender_id):
             await self.slices.breathe()
-            waited = Patience(self.clock, sender_id)
-            while True:
-                self.trackers.drop(sender_id)
-                tail = (await self.store.look(sender_id, 0, 0, None, self.claims.owner)).tail
-                if tail is None:
-                    return False
-                try:
-                    async with self.claims.over(sender_id, tail.end):
-                        await mask(self.store, sender_id, domain, self.claims.owner, self.slices.breathe)
-                    break
-                except StoreConflict:
-                    continue  # somebody else's turn ended
-                except ConversationHeld as error:
-                    await waited.wait(error.seconds)
+
+            work = partial(mask, self.store, sender_id, domain, self.claims.owner, self.slices.breathe)
+            if not await self._between_turns(sender_id, work):
+                return False
             self.told(sender_id)
             return True
+
+    async def _between_turns(self, sender_id: str, work: Callable[[], Awaitable[object]]) -> bool:
+        """Do something with a conversation that is there while no process has a turn in it; whether it is there."""
+        waited = Patience(self.clock, sender_id)
+        while True:
+            self.trackers.drop(sender_id)
+            opening = await self.store.look(sender_id, 0, 0, None, self.claims.owner)
+            tail = opening.tail
+            if opening.held:
+                await waited.wait(opening.held)
+                continue
+            if tail is None:
+                return False
+            try:
+                async with self.claims.over(sender_id, tail.end, birth=tail.birth):
+                    await work()
+                return True
+            except StoreConflict:  # somebody else's turn ended
+                waited.check()
+            except ConversationHeld as error:
+                await waited.wait(error.seconds)

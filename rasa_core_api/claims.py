@@ -41,9 +41,13 @@ class Claims:
     def __len__(self) -> int:
         return len(self._held)
 
-    async def take(self, sender_id: str, end: int, key: str | None) -> None:
-        """Claim a conversation whose log ends at `end`. Raises `ConversationHeld` and `StoreConflict`."""
-        await self._store.claim(sender_id, end, self.owner, key, self._lease)
+    async def take(self, sender_id: str, end: int, key: str | None, birth: int = 0) -> None:
+        """Claim a conversation, of this `birth` if that is known, whose log ends at `end`.
+
+        Raises `ConversationHeld` and `StoreConflict`.
+        """
+        told = (birth,) if birth else ()  # a store that tells none need not take one
+        await self._store.claim(sender_id, end, self.owner, key, self._lease, *told)
         self._held.add(sender_id)
         if self._loop is None:
             self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._renew()))
@@ -51,7 +55,7 @@ class Claims:
             self._loop.start(self._lease / _RENEWALS, now=False)
 
     @asynccontextmanager
-    async def over(self, sender_id: str, end: int, key: str | None = None) -> AsyncIterator[None]:
+    async def over(self, sender_id: str, end: int, key: str | None = None, birth: int = 0) -> AsyncIterator[None]:
         """Keep other processes from going on between reading a log that ends at `end` and replacing or deleting it.
 
         Raises like `take`; where there are no other processes nothing is claimed.
@@ -59,7 +63,7 @@ class Claims:
         if not self._store.claims:
             yield
             return
-        await self.take(sender_id, end, key)
+        await self.take(sender_id, end, key, birth)
         try:
             yield
         finally:
@@ -100,12 +104,16 @@ class Patience:
     _pause: float = _LOOK
     _since: float | None = None
 
-    async def wait(self, held: float) -> None:
-        """Wait a little. Raises `ConversationHeld`."""
+    def check(self, held: float = 0.0) -> None:
+        """Raises `ConversationHeld` when all of this takes too long; `held` are the seconds of somebody's claim."""
         now = self._clock.seconds()
         if self._since is None:
             self._since = now
         if now - self._since > PATIENCE:
             raise ConversationHeld(self._sender_id, held)
+
+    async def wait(self, held: float) -> None:
+        """Wait a little. Raises `ConversationHeld`."""
+        self.check(held)
         await deferLater(self._clock, self._pause)
         self._pause = min(2 * self._pause, _LOOK_MOST)

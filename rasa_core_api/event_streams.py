@@ -157,12 +157,15 @@ class _Conversation:
     _store: TrackerStore
     _sender_id: str
     _next: int
+    _birth: int = field(default=0, init=False)  # of the conversation that was read
 
     async def read(self) -> list[Item]:
         tail = await self._store.read(self._sender_id, self._next, PAGE)
         if tail is None:
+            self._next = 0  # one that begins now is another one
             return []
-        if tail.end < self._next:  # deleted, and begun anew
+        earlier, self._birth = self._birth, tail.birth
+        if tail.end < self._next or (earlier and earlier != tail.birth):  # deleted, and begun anew
             self._next = tail.start
             return await self.read()
         begin = max(self._next, tail.start)

@@ -93,20 +93,25 @@ class LiveTrackers:
         if tracker is not None and tracker.domain is not domain:
             tracker = None
         key = None if request is None else request.key
-        if tracker is not None and key is None and (trusting or not self._store.shared):
+        store = self._store
+        shared = store.shared
+        if tracker is not None and shared and store.births and not tracker.birth:
+            tracker = None  # begun here; that it is still the same one has to be found out once
+        if tracker is not None and key is None and (trusting or not shared):
             self._cache.move_to_end(sender_id)
             return Opened(tracker, tracker.end)
         behind = False
         while True:
             if tracker is None:
-                opening = await self._store.look(sender_id, 0, _PAGE, key, owner)
+                opening = await store.look(sender_id, 0, _PAGE, key, owner)
                 loaded = await self._load(sender_id, domain, opening.tail)
                 if loaded is None:
                     continue  # what was told of the key is of the log that was replaced
                 return Opened(*loaded, opening.earlier, opening.held, behind)
-            opening = await self._store.look(sender_id, tracker.end, None, key, owner)
+            opening = await store.look(sender_id, tracker.end, None, key, owner)
             tail = opening.tail
-            if tail is not None and tail.start == tracker.start and tail.end >= tracker.end:
+            same = tail is not None and tail.start == tracker.start and (not shared or tail.birth == tracker.birth)
+            if tail is not None and same and tail.end >= tracker.end:
                 await replay(tracker, tail.events, self._slices)
                 self.keep(tracker)
                 return Opened(tracker, tail.end, opening.earlier, opening.held, bool(tail.events))
@@ -118,11 +123,12 @@ class LiveTrackers:
         if tail is None:
             return self.fresh(sender_id, domain), 0
         tracker = Tracker(sender_id, domain, tail.start)
+        tracker.birth = tail.birth
         await replay(tracker, tail.events, self._slices)
         while tracker.end < tail.end:
             # not what came later: the answers of its requests are not known here
             page = await self._store.read(sender_id, tracker.end, min(_PAGE, tail.end - tracker.end))
-            if page is None or page.start != tracker.start or not page.events:
+            if page is None or (page.start, page.birth) != (tail.start, tail.birth) or not page.events:
                 return None
             await replay(tracker, page.events, self._slices)
         self.keep(tracker)

@@ -55,13 +55,15 @@ class Mark:
 class TrackerState:
     """The state of one conversation under one domain, as it is read.
 
-    `events` are the log from sequence number `start` on; `end` is the number the next event gets.
+    `events` are the log from sequence number `start` on; `end` is the number the next event gets. `birth` is that of
+    the conversation in its store, 0 where it is not known.
     """
 
     def __init__(self, sender_id: str, domain: Domain, start: int = 0) -> None:
         self.sender_id = sender_id
         self.domain = domain
         self.start = start
+        self.birth = 0
         self.events: list[Event] = []
         self.slots: dict[str, JSON] = {}
         self.latest_input_channel: str | None = None

@@ -103,7 +103,7 @@ class Turn:
     failed: bool = False  # an action did
     claimed: bool = False
     effects: bool = False  # something left the process, or a part was stored
-    start: int | None = None  # of the log as it was kept, where the store was not asked
+    start: int | None = None  # of the log as it was read, where somebody else may replace it
 
     def remind(self, event: ReminderScheduled) -> None:
         """Keep a reminder whose event was logged last."""

@@ -98,7 +98,7 @@ class Turns:
                 attempts += 1
                 turn = self._begin(model, opened.tracker, opened.stored, output, request, earlier, kept)
                 turn.fired = fired
-                turn.start = opened.tracker.start if trusting and self.store.shared else None
+                turn.start = opened.tracker.start if self.store.shared else None
                 try:
                     if turn.resumed:
                         await self._send_again(turn)
@@ -156,7 +156,7 @@ class Turns:
         """Keep other processes out of the conversation before something leaves this one."""
         if not turn.claimed and self.store.claims:
             key = None if turn.request is None else turn.request.key
-            await self.claims.take(turn.tracker.sender_id, turn.stored, key)
+            await self.claims.take(turn.tracker.sender_id, turn.stored, key, turn.tracker.birth)
             turn.claimed = True
         turn.effects = True
 
@@ -204,11 +204,13 @@ class Turns:
 
     def _note(self, turn: Turn, done: bool) -> TurnNote:
         request = turn.request
-        owner, start = self.claims.owner, turn.start
+        owner, start, birth = self.claims.owner, turn.start, turn.tracker.birth
         if done and request is None and turn.fired is None and not turn.reminders:
-            return self._plain if start is None else TurnNote(owner=owner, start=start)
+            return self._plain if start is None else TurnNote(owner=owner, start=start, birth=birth)
         if request is None:
-            return TurnNote(owner=owner, done=done, reminders=turn.reminders, fired=turn.fired, start=start)
+            return TurnNote(
+                owner=owner, done=done, reminders=turn.reminders, fired=turn.fired, start=start, birth=birth
+            )
         kept: dict[str, JSON] = {"digest": request.digest, "messages": [answer.as_dict() for answer in turn.answers]}
         if turn.responses:
             kept["responses"] = turn.responses
@@ -223,6 +225,8 @@ class Turns:
             done=done,
             reminders=turn.reminders,
             fired=turn.fired,
+            start=start,
+            birth=birth,
         )
 
     async def abandon(self, turn: Turn) -> None:

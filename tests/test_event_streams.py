@@ -85,6 +85,20 @@ def test_resuming_a_conversation(bench: Bench) -> None:
     assert bench.ids(stream) == ["0", "1"], "the conversation began anew"
 
 
+def test_a_conversation_that_is_deleted_while_it_is_followed(bench: Bench) -> None:
+    """The one that begins anew comes from its beginning, however long it is when it is looked at."""
+    bench.append("u", 3)
+    stream = bench.streams.conversation("u")
+    assert bench.ids(stream) == ["0", "1", "2"]
+    bench.do(bench.store.delete("u"))
+    bench.append("u", 5)
+    assert bench.ids(stream) == ["0", "1", "2", "3", "4"]
+    bench.do(bench.store.delete("u"))
+    assert bench.ids(stream) == []
+    bench.append("u", 6)
+    assert bench.ids(stream) == ["0", "1", "2", "3", "4", "5"]
+
+
 def test_all_conversations(bench: Bench) -> None:
     """Everything from now on; an id stands behind the last event of an append, so that coming back misses none."""
     bench.append("old", 2)

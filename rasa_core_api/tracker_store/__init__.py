@@ -35,6 +35,9 @@ class TrackerStore(ABC):
     #: Whether a turn needs a claim before its first side effect: not where no other process can ever write.
     claims: bool = True
 
+    #: Whether tails have a `birth`.
+    births: bool = False
+
     async def open(self) -> None:
         """Connect. Called once, when the reactor runs and before anything else.
 
@@ -93,11 +96,14 @@ class TrackerStore(ABC):
         """
 
     @abstractmethod
-    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+    async def claim(
+        self, sender_id: str, end: int, owner: str, key: str | None, seconds: float, birth: int = 0
+    ) -> None:
         """Keep all other owners from appending for so many seconds, unless `renew` makes that longer.
 
         Raises `ConversationHeld` where another owner's claim lasts, and `StoreConflict` where the log does not end at
-        `end` (an unknown conversation ends at 0). A claim need not outlive the store's machine.
+        `end` (an unknown conversation ends at 0), or where the conversation is not the one of this `birth`, which only
+        stores that have `births` are given. A claim need not outlive the store's machine.
         """
 
     @abstractmethod

@@ -12,9 +12,11 @@ MAX_SENDER_ID = 32_768
 
 def conflict(sender_id: str, expected: int, found: int | None) -> NoReturn:
     """Raise the error of a log that does not end where the writer believes."""
-    where = "does not exist" if found is None else f"ends at {found}"
+    where = "does not exist" if found is None else f"ends at {found}, not at {expected}"
+    if found == expected:
+        where = "was replaced, or deleted and begun anew"
     raise StoreConflict(
-        f"The conversation was changed by somebody else: its log {where}, not at {expected}.",
+        f"The conversation was changed by somebody else: its log {where}.",
         sender_id=sender_id,
         expected=expected,
         found=found,

@@ -20,7 +20,7 @@ async def exported(store: TrackerStore, sender_id: str) -> AsyncIterator[str]:
     tail = await store.read(sender_id, 0, EVENTS)
     if tail is None:
         return
-    start, seq, stop = tail.start, tail.start, tail.end
+    start, seq, stop, birth = tail.start, tail.start, tail.end, tail.birth
     name = json.dumps(sender_id)
     while True:
         events = ",".join([event.as_json() for event in tail.events])
@@ -29,6 +29,6 @@ async def exported(store: TrackerStore, sender_id: str) -> AsyncIterator[str]:
         if seq >= stop:
             return
         page = await store.read(sender_id, seq, EVENTS)
-        if page is None or page.start != start or not page.events:
+        if page is None or (page.start, page.birth) != (start, birth) or not page.events:
             raise StoreConflict(f"The conversation {sender_id!r} changed meanwhile: its export is cut.")
         tail = page

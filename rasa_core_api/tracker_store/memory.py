@@ -43,6 +43,7 @@ class _Log:
     events: list[Event]
     size: int  # bytes, estimated
     used: float  # the clock's seconds at its last use
+    birth: int
     end: int = field(init=False)
     answers: dict[str, tuple[float, Earlier]] = field(factory=dict)  # by key, with the time they are kept until
 
@@ -59,6 +60,7 @@ class MemoryStore(TrackerStore):
 
     name = "memory"
     claims = False
+    births = True
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class MemoryStore(TrackerStore):
         self._by_use: OrderedDict[str, _Log] = OrderedDict()  # least recently used first
         self._pins: Counter[str] = Counter()
         self._bytes = 0
+        self._born = 0
         self._dropped = 0
         self._reported = 0
         self._next_report: IDelayedCall | None = None
@@ -101,7 +104,7 @@ class MemoryStore(TrackerStore):
         self._use(sender_id, found)
         begin = max(after - found.start, 0)
         stop = None if limit is None else begin + limit
-        return Tail(found.start, found.end, found.events[begin:stop])
+        return Tail(found.start, found.end, found.events[begin:stop], found.birth)
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         size = await self._weigh(events)
@@ -114,7 +117,11 @@ class MemoryStore(TrackerStore):
             self._make_room(size + _OVERHEAD, sender_id)
             found = self._create(sender_id, 0, events, size)
         else:
-            if found.end != end or note.start not in (None, found.start):
+            if (
+                found.end != end
+                or note.start not in (None, found.start)
+                or (note.birth and note.birth != found.birth)
+            ):
                 conflict(sender_id, end, found.end)
             if self._bytes + size > self._max_bytes:
                 self._make_room(size, sender_id)
@@ -192,10 +199,12 @@ class MemoryStore(TrackerStore):
                 earlier = kept
         return Opening(tail, earlier, self._held(sender_id, owner))
 
-    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+    async def claim(
+        self, sender_id: str, end: int, owner: str, key: str | None, seconds: float, birth: int = 0
+    ) -> None:
         self._check_claim(sender_id, owner)
         found = self._logs.get(sender_id)
-        if (0 if found is None else found.end) != end:
+        if (0 if found is None else found.end) != end or (birth and found is not None and found.birth != birth):
             conflict(sender_id, end, None if found is None else found.end)
         self._claims[sender_id] = owner, self._clock.seconds() + seconds
 
@@ -335,7 +344,8 @@ class MemoryStore(TrackerStore):
 
     def _create(self, sender_id: str, start: int, events: Sequence[Event], size: int) -> _Log:
         size += _OVERHEAD
-        created = _Log(start, list(events), size, self._clock.seconds())
+        self._born += 1
+        created = _Log(start, list(events), size, self._clock.seconds(), self._born)
         self._logs[sender_id] = self._by_use[sender_id] = created
         self._bytes += size
         return created

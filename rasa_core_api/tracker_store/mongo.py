@@ -37,6 +37,7 @@ class MongoStore(TrackerStore):
 
     name = "mongod"
     shared = True
+    births = True
 
     def __init__(self, reactor: Any, stored: StoredEvents, connect: Callable[[], Any], database: str = "rasa") -> None:
         self._reactor = reactor
@@ -114,10 +115,9 @@ class MongoStore(TrackerStore):
     async def _tail(self, found: RawTail | None, after: int, limit: int | None) -> Tail | None:
         if found is None:
             return None
-        start, end, first, texts = found
-        if not texts:
-            return Tail(start, end, [])
-        return Tail(start, end, await self._stored.decode(texts, max(after, start) - first, limit))
+        start, end, first, texts, birth = found
+        events = await self._stored.decode(texts, max(after, start) - first, limit) if texts else []
+        return Tail(start, end, events, birth)
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         check_sender_id(sender_id)
@@ -151,9 +151,11 @@ class MongoStore(TrackerStore):
         found, earlier, held = await self._do(MongoTables.look, sender_id, after, limit, key, owner)
         return Opening(await self._tail(found, after, limit), earlier, held)
 
-    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+    async def claim(
+        self, sender_id: str, end: int, owner: str, key: str | None, seconds: float, birth: int = 0
+    ) -> None:
         check_sender_id(sender_id)
-        await self._do(MongoTables.claim, sender_id, end, owner, key, seconds)
+        await self._do(MongoTables.claim, sender_id, end, owner, key, seconds, birth)
 
     async def renew(self, owner: str, seconds: float) -> None:
         await self._do(MongoTables.renew, owner, seconds)

@@ -5,12 +5,13 @@ two writers who saw the same end one is refused by the index. The answer of a re
 members of the block that they came with. A claim is a document in the place of the next block; its owner puts the
 block there, everybody else is refused until it runs out. A block tells where its log begins; the first one after a
 replacement begins a new log, and what is before it is only waiting to be removed. Where the new log has no events yet,
-the conversation's own document tells.
+the conversation's own document tells. `birth`, in both, is a random number of the conversation.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Mapping
 from time import time
 from typing import Any
@@ -28,12 +29,16 @@ GAP = 10.0
 #: Blocks that are fetched with one query.
 _PAGE = 64
 
-#: The tail of a log: start, end, the number of the first event in the texts, the texts.
-RawTail = tuple[int, int, int, list[str]]
+#: The tail of a log: start, end, the number of the first event in the texts, the texts, the conversation's birth.
+RawTail = tuple[int, int, int, list[str], int]
 
 
 def key_of(sender_id: str) -> str:
     return hashlib.sha256(sender_id.encode()).hexdigest()
+
+
+def _new_birth() -> int:
+    return 1 + secrets.randbits(52)
 
 
 def _id(key: str, seq: int) -> str:
@@ -81,24 +86,24 @@ class MongoTables:
             return dict(found)
         return None
 
-    def _bounds(self, key: str) -> tuple[int, int] | None:
-        """Start and end of a log."""
+    def _bounds(self, key: str) -> tuple[int, int, int] | None:
+        """Start and end of a log, and the conversation's birth."""
         last = self._last(key)
-        listed = self.conversations.find_one({"_id": key}, {"start": 1})
+        listed = self.conversations.find_one({"_id": key}, {"start": 1, "birth": 1})
         if last is None:
-            return None if listed is None else (listed["start"], listed["start"])
+            return None if listed is None else (listed["start"], listed["start"], listed.get("birth", 0))
         start = max(last["start"], 0 if listed is None else listed["start"])
-        return start, max(start, last["seq"] + last["count"])
+        return start, max(start, last["seq"] + last["count"]), last.get("birth", 0)
 
     def read(self, sender_id: str, after: int, limit: int | None) -> RawTail | None:
         key = key_of(sender_id)
         bounds = self._bounds(key)
         if bounds is None:
             return None
-        start, end = bounds
+        start, end, birth = bounds
         after = max(after, start)
         if after >= end or limit == 0:
-            return start, end, after, []
+            return start, end, after, [], birth
         stop = end if limit is None else min(end, after + limit)
         first = -1
         texts: list[str] = []
@@ -106,13 +111,13 @@ class MongoTables:
         while seq < stop:
             query = {"key": key, "claim": None, "seq": {"$gte": seq, "$lt": stop}}
             page = list(self.blocks.find(query).sort("_id", 1).limit(_PAGE))
-            if not page or page[0]["start"] > start:
+            if not page or page[0]["start"] > start or page[0].get("birth", 0) != birth:
                 return self.read(sender_id, after, limit)  # replaced or deleted meanwhile
             if first < 0:
                 first = page[0]["seq"]
             texts += [block["events"] for block in page]
             seq = page[-1]["seq"] + page[-1]["count"]
-        return start, end, first, texts
+        return start, end, first, texts, birth
 
     def _block_of(self, key: str, seq: int) -> int:
         """The number of the first event of the block that has this one."""
@@ -126,32 +131,36 @@ class MongoTables:
         bounds = self._bounds(key)
         found = 0 if bounds is None else bounds[1]
         self._check_claims(sender_id, key, found, note.owner)
-        if found != end or (bounds is None and end) or (bounds is not None and note.start not in (None, bounds[0])):
+        if found != end or (bounds is None and end):
             conflict(sender_id, end, None if bounds is None else found)
+        if bounds is not None and (note.start not in (None, bounds[0]) or note.birth not in (0, bounds[2])):
+            conflict(sender_id, end, end)
+        birth = _new_birth() if bounds is None else bounds[2]
         if not count:
             self._leave_alone(key, end, note, note.base)
         else:
             if not note.done:  # whoever comes next finds the claim at the new end
                 self._claim(sender_id, key, end + count, note.owner, note.key, self._left(key, note.owner))
-            block = self._block(sender_id, key, 0 if bounds is None else bounds[0], end, text, count, at)
+            start = 0 if bounds is None else bounds[0]
+            block = self._block(sender_id, key, birth, start, end, text, count, at)
             self._add_note(block, note, note.base)
             self._place(block, note.owner)
             self._tidy(block, note)
         if bounds is None:
-            self._list(sender_id, key)
+            self._list(sender_id, key, birth)
         return end + count
 
     def replace(self, sender_id: str, text: str, count: int, at: float, note: TurnNote) -> tuple[int, int]:
         key = key_of(sender_id)
         while True:
             bounds = self._bounds(key)
-            end = 0 if bounds is None else bounds[1]
+            end, birth = (0, _new_birth()) if bounds is None else bounds[1:]
             self._check_claims(sender_id, key, end, note.owner)
             if not count:
                 if bounds is not None:
                     self.conversations.update_one({"_id": key}, {"$max": {"start": end}})
                 break
-            block = self._block(sender_id, key, end, end, text, count, at)
+            block = self._block(sender_id, key, birth, end, end, text, count, at)
             self._add_note(block, note, end + note.base)
             try:
                 self._place(block, note.owner)
@@ -160,7 +169,7 @@ class MongoTables:
             self._tidy(block, note)
             break
         if bounds is None:
-            self._list(sender_id, key)
+            self._list(sender_id, key, birth)
         old = {"key": key, "seq": {"$lt": end}}
         if note.forgets:
             self.answers.delete_many({"key": key})
@@ -173,7 +182,7 @@ class MongoTables:
         return end, end + count
 
     def _block(
-        self, sender_id: str, key: str, start: int, seq: int, text: str, count: int, at: float
+        self, sender_id: str, key: str, birth: int, start: int, seq: int, text: str, count: int, at: float
     ) -> dict[str, Any]:
         if len(text) > MAX_APPEND:
             raise StoreUnavailable(f"MongoDB takes no more than {MAX_APPEND >> 20} MB of events at once.")
@@ -181,6 +190,7 @@ class MongoTables:
             "_id": _id(key, seq),
             "key": key,
             "sender_id": sender_id,
+            "birth": birth,
             "start": start,
             "seq": seq,
             "count": count,
@@ -261,11 +271,12 @@ class MongoTables:
         document = {"key": key, "request": answer["key"], **rest}
         self.answers.replace_one({"_id": f"{key}:{answer['key']}"}, document, upsert=True)
 
-    def _list(self, sender_id: str, key: str) -> None:
+    def _list(self, sender_id: str, key: str, birth: int) -> None:
         from pymongo.errors import DuplicateKeyError
 
+        listed = {"_id": key, "sender_id": sender_id, "start": 0, "row": self._count("row"), "birth": birth}
         try:
-            self.conversations.insert_one({"_id": key, "sender_id": sender_id, "start": 0, "row": self._count("row")})
+            self.conversations.insert_one(listed)
         except DuplicateKeyError:  # somebody else began it at the same time
             return
 
@@ -348,13 +359,17 @@ class MongoTables:
         found = self.blocks.find_one({"key": key, "claim.owner": owner}, {"claim": 1})
         return 5.0 if found is None else max(0.0, float(found["claim"]["until"]) - self._now())
 
-    def claim(self, sender_id: str, end: int, owner: str, request: str | None, seconds: float) -> None:
+    def claim(
+        self, sender_id: str, end: int, owner: str, request: str | None, seconds: float, birth: int = 0
+    ) -> None:
         key = key_of(sender_id)
         bounds = self._bounds(key)
         found = 0 if bounds is None else bounds[1]
         self._check_claims(sender_id, key, found, owner)
         if found != end:
             conflict(sender_id, end, None if bounds is None else found)
+        if bounds is not None and birth not in (0, bounds[2]):
+            conflict(sender_id, end, end)
         self._claim(sender_id, key, end, owner, request, seconds)
 
     def _claim(

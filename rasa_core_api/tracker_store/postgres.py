@@ -33,6 +33,7 @@ class PostgresStore(TrackerStore):
 
     name = "postgres"
     shared = True
+    births = True
 
     def __init__(self, url: str, reactor: Reactor, stored: StoredEvents) -> None:
         self._reactor = reactor
@@ -117,13 +118,15 @@ class PostgresStore(TrackerStore):
         found, earlier, held = await self._reader.submit(LookJob(sender_id, after, limit, key, owner))
         if found is None:
             return Opening(None, earlier, held)
-        start, end, first, texts = found
+        start, end, first, texts, birth = found
         events = await self._stored.decode(texts, max(after, start) - first, limit) if texts else []
-        return Opening(Tail(start, end, events), earlier, held)
+        return Opening(Tail(start, end, events, birth), earlier, held)
 
-    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+    async def claim(
+        self, sender_id: str, end: int, owner: str, key: str | None, seconds: float, birth: int = 0
+    ) -> None:
         check_sender_id(sender_id)
-        await self._writer.submit(ClaimJob(sender_id, end, owner, seconds))
+        await self._writer.submit(ClaimJob(sender_id, end, owner, seconds, birth))
 
     async def renew(self, owner: str, seconds: float) -> None:
         await self._change(notes.renew, owner, seconds)

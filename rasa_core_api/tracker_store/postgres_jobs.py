@@ -36,10 +36,11 @@ class WriteJob(Job[Any]):
 class ClaimJob(Job[None]):
     """Claims the log that ends at `end`."""
 
-    __slots__ = ("end", "owner", "seconds", "sender_id")
+    __slots__ = ("birth", "end", "owner", "seconds", "sender_id")
 
-    def __init__(self, sender_id: str, end: int, owner: str, seconds: float) -> None:
+    def __init__(self, sender_id: str, end: int, owner: str, seconds: float, birth: int = 0) -> None:
         super().__init__()
+        self.birth = birth
         self.sender_id = sender_id
         self.end = end
         self.owner = owner

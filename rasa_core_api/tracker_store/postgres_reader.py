@@ -16,8 +16,8 @@ from rasa_core_api.tracker_store.turns import Earlier, Reminder
 if TYPE_CHECKING:
     from psycopg import Connection
 
-#: Start, end, the number of the first event in the texts, and the texts.
-RawTail = tuple[int, int, int, list[str]]
+#: Start, end, the number of the first event in the texts, the texts, and the conversation's row.
+RawTail = tuple[int, int, int, list[str], int]
 
 _LOOK = """
 SELECT u.number, c.id, c.first_seq, c.end_seq,
@@ -119,7 +119,7 @@ class _Head:
         if self.row is None:
             return None, self.earlier, self.held
         first = blocks[0][0] if blocks else max(after, self.start)
-        return (self.start, self.end, first, [text for _, text in blocks]), self.earlier, self.held
+        return (self.start, self.end, first, [text for _, text in blocks], self.row), self.earlier, self.held
 
 
 def _heads(connection: Connection[Any], jobs: Sequence[LookJob]) -> list[_Head]:

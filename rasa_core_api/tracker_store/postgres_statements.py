@@ -8,14 +8,14 @@ from __future__ import annotations
 APPEND = """
 WITH input AS (
     SELECT * FROM unnest(%(keys)s::bytea[], %(names)s::text[], %(ends)s::bigint[], %(new)s::bigint[],
-        %(claimants)s::text[], %(over)s::bool[], %(firsts)s::bigint[])
-        AS u(key, sender_id, old_end, new_end, owner, done, first_seq)
+        %(claimants)s::text[], %(over)s::bool[], %(firsts)s::bigint[], %(births)s::bigint[])
+        AS u(key, sender_id, old_end, new_end, owner, done, first_seq, birth)
 ), updated AS (
     UPDATE rasa_core_api_conversations c SET end_seq = input.new_end, present = TRUE,
         claim_owner = CASE WHEN input.done THEN NULL ELSE c.claim_owner END,
         claim_until = CASE WHEN input.done THEN NULL ELSE c.claim_until END
     FROM input WHERE c.key = input.key AND c.end_seq = input.old_end AND (c.present OR input.old_end = 0)
-        AND (input.first_seq IS NULL OR input.first_seq = c.first_seq)
+        AND (input.first_seq IS NULL OR input.first_seq = c.first_seq) AND input.birth IN (0, c.id)
         AND (c.claim_owner IS NULL OR c.claim_owner = input.owner OR c.claim_until <= clock_timestamp())
     RETURNING c.id, c.key
 ), created AS (
@@ -63,11 +63,12 @@ WITH quick AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', TRUE) AS setting
 ), input AS (
     SELECT u.* FROM unnest(%(keys)s::bytea[], %(names)s::text[], %(ends)s::bigint[], %(owners)s::text[],
-        %(seconds)s::float8[]) AS u(key, sender_id, old_end, owner, seconds), quick WHERE setting IS NOT NULL
+        %(seconds)s::float8[], %(births)s::bigint[]) AS u(key, sender_id, old_end, owner, seconds, birth), quick
+    WHERE setting IS NOT NULL
 ), updated AS (
     UPDATE rasa_core_api_conversations c
     SET claim_owner = input.owner, claim_until = clock_timestamp() + input.seconds * interval '1 second'
-    FROM input WHERE c.key = input.key AND c.end_seq = input.old_end
+    FROM input WHERE c.key = input.key AND c.end_seq = input.old_end AND input.birth IN (0, c.id)
         AND (c.claim_owner IS NULL OR c.claim_owner = input.owner OR c.claim_until <= clock_timestamp())
     RETURNING c.key
 ), created AS (

@@ -107,6 +107,7 @@ class Writer:
             "ends": [job.end for job in jobs],
             "owners": [job.owner for job in jobs],
             "seconds": [job.seconds for job in jobs],
+            "births": [job.birth for job in jobs],
         }
         try:
             done = {key for (key,) in connection.execute(CLAIM, parameters)}
@@ -153,6 +154,7 @@ class Writer:
             "claimants": [job.note.owner for job in jobs],
             "over": [job.note.done for job in jobs],
             "firsts": [job.note.start for job in jobs],
+            "births": [job.note.birth for job in jobs],
         }
         statement = APPEND
         if any(job.note.key is not None or job.note.reminders or job.note.fired is not None for job in jobs):
@@ -214,7 +216,8 @@ class Writer:
                 begin = place.end
                 place.check(job.sender_id, job.note.owner)
                 if job.kind == "append":
-                    if job.end != begin or job.note.start not in (None, place.start):
+                    note = job.note
+                    if job.end != begin or note.start not in (None, place.start) or note.birth not in (0, place.row):
                         conflict(job.sender_id, job.end, begin)
                     job.result = begin + job.count
                 else:

@@ -59,6 +59,7 @@ class RedisStore(TrackerStore):
 
     name = "redis"
     shared = True
+    births = True
 
     def __init__(
         self,
@@ -158,7 +159,7 @@ class RedisStore(TrackerStore):
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         check_sender_id(sender_id)
-        place = end if note.start is None else f"{end} {note.start}"
+        place = f"{end} {'' if note.start is None else note.start} {note.birth or ''}"
         answer = await self._run(APPEND, sender_id, place, self._lifetime, *_note(note, events))
         self._check_held(sender_id, answer)
         if int(answer[0]) == 1:
@@ -232,10 +233,10 @@ class RedisStore(TrackerStore):
                 first = Opening(None, _earlier(answer[1]), int(answer[0]) / 1000)
                 if len(answer) == 2:
                     return first
-                first = evolve(first, tail=Tail(int(answer[2]), int(answer[3]), events))
+                first = evolve(first, tail=Tail(int(answer[2]), int(answer[3]), events, int(answer[5])))
                 seq = max(after, int(answer[2]))
             tail = first.tail
-            if tail is None or len(answer) == 2 or int(answer[2]) != tail.start:
+            if tail is None or len(answer) == 2 or (int(answer[2]), int(answer[5])) != (tail.start, tail.birth):
                 return _Replaced()
             if answer[4]:
                 page = await self._stored.decode([answer[4]])
@@ -244,9 +245,11 @@ class RedisStore(TrackerStore):
             if not answer[4] or seq >= tail.end or (limit is not None and len(events) >= limit):
                 return first
 
-    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+    async def claim(
+        self, sender_id: str, end: int, owner: str, key: str | None, seconds: float, birth: int = 0
+    ) -> None:
         check_sender_id(sender_id)
-        answer = await self._run(CLAIM, sender_id, end, owner, _milliseconds(seconds))
+        answer = await self._run(CLAIM, sender_id, end, owner, _milliseconds(seconds), birth or "")
         self._check_held(sender_id, answer)
         if int(answer[0]) != 1:
             conflict(sender_id, end, int(answer[1]) if len(answer) > 1 else None)

@@ -31,6 +31,10 @@ local function bounds(sender)
   if not start then return nil end
   return tonumber(start), tonumber(start) + redis.call('LLEN', key('log', sender))
 end
+-- whether the conversation has another row than one that is expected
+local function reborn(sender, row)
+  return row ~= '' and row ~= redis.call('HGET', key('head', sender), 'row')
+end
 -- milliseconds of another owner's claim
 local function held(sender, owner)
   local holder = redis.call('GET', key('claim', sender))
@@ -53,9 +57,9 @@ local function forget_all(sender)
 end
 """
 
-# what append and replace share; their arguments: sender, end (and start, where it has to be that), life, owner, done,
-# at, request, base, answer, keep (ms), name and number of the reminder that fired, how many reminders, four arguments
-# for each of them, events...
+# what append and replace share; their arguments: sender, end (with start and row, where they have to be these), life,
+# owner, done, at, request, base, answer, keep (ms), name and number of the reminder that fired, how many reminders,
+# four arguments for each of them, events...
 _WRITE = (
     _COMMON
     + f"local KEPT, MOST = {KEPT}, {MOST}\n"
@@ -124,13 +128,14 @@ APPEND = Script(
     _WRITE
     + """
 local start, stop = bounds(sender)
-local wanted, began = string.match(ARGV[2], '^(%d+) ?(%d*)$')
+local wanted, began, row = string.match(ARGV[2], '^(%d+) (%d*) (%d*)$')
 if not start then
   if wanted ~= '0' then return {-1} end
   create()
   start, stop = 0, 0
 end
-if stop ~= tonumber(wanted) or (began ~= '' and start ~= tonumber(began)) then return {0, stop} end
+local same = began == '' or start == tonumber(began)
+if stop ~= tonumber(wanted) or not same or reborn(sender, row) then return {0, stop} end
 write(stop, tonumber(ARGV[8]))
 return {1, stop + count}
 """
@@ -157,8 +162,8 @@ return {1, stop, stop + count}
 )
 
 #: sender, after, most events in one answer, key of a request, owner
-#: -> {milliseconds of another owner's claim, what the key left, start, end, events joined by line breaks}, without the
-#: last three for an unknown conversation. One text is parsed by the client many times faster than a list.
+#: -> {milliseconds of another owner's claim, what the key left, start, end, events joined by line breaks, row}, without
+#: the last four for an unknown conversation. One text is parsed by the client many times faster than a list.
 LOOK = Script(
     _COMMON
     + """
@@ -177,7 +182,7 @@ if tonumber(ARGV[3]) > 0 and first < stop - start then
   local found = redis.call('LRANGE', key('log', sender), first, first + tonumber(ARGV[3]) - 1)
   events = table.concat(found, string.char(10))
 end
-return {left, earlier, start, stop, events}
+return {left, earlier, start, stop, events, redis.call('HGET', key('head', sender), 'row') or '0'}
 """
 )
 
@@ -193,7 +198,8 @@ return redis.call('DEL', key('head', sender))
 """
 )
 
-#: sender, end, owner, milliseconds -> {1}, {0, end found}, {-1} or {-2, milliseconds of another owner's claim}
+#: sender, end, owner, milliseconds, row or nothing
+#: -> {1}, {0, end found}, {-1} or {-2, milliseconds of another owner's claim}
 CLAIM = Script(
     _COMMON
     + """
@@ -201,7 +207,7 @@ local sender, owner = ARGV[1], ARGV[3]
 local left = held(sender, owner)
 if left > 0 then return {-2, left} end
 local start, stop = bounds(sender)
-if (stop or 0) ~= tonumber(ARGV[2]) then
+if (stop or 0) ~= tonumber(ARGV[2]) or (stop and reborn(sender, ARGV[5])) then
   if stop then return {0, stop} end
   return {-1}
 end

@@ -43,6 +43,9 @@ _BLOCKS = 64
 #: Sender ids fetched with one statement.
 _NAMES = 2_000
 
+#: Start, end, the number of the first event in the texts, the texts, and the conversation's row.
+RawTail = tuple[int, int, int, list[str], int]
+
 
 class _Reader:
     """Reads in a thread of its own, so that readers do not wait for the disk's sync."""
@@ -76,8 +79,8 @@ class _Reader:
 
 def _read(
     connection: Connection, sender_id: str, after: int, limit: int | None
-) -> tuple[int, int, int, list[str]] | None:
-    """Start, end, the number of the first event in the texts, and the texts: blocks joined by line breaks.
+) -> RawTail | None:
+    """Blocks of a log, joined by line breaks.
 
     Many rows come as one text: every row that is fetched lets go of the interpreter, and a busy reactor gives it back
     late.
@@ -94,7 +97,7 @@ def _read(
         end = start
     after = max(after, start)
     if after >= end or limit == 0:
-        return start, end, after, []
+        return start, end, after, [], conversation
     first = connection.execute(
         "SELECT max(seq) FROM blocks WHERE conversation = ? AND seq <= ?", (conversation, after)
     ).fetchone()[0]
@@ -109,12 +112,12 @@ def _read(
         ).fetchone()
         texts.append(text)
         seq += count
-    return start, end, first, texts
+    return start, end, first, texts, conversation
 
 
 def _look(
     connection: Connection, sender_id: str, after: int, limit: int | None, key: str | None, owner: str, now: float
-) -> tuple[tuple[int, int, int, list[str]] | None, Earlier | None, float]:
+) -> tuple[RawTail | None, Earlier | None, float]:
     """What `_read` gives, what the key left, and the seconds of another owner's claim."""
     return (
         _read(connection, sender_id, after, limit),
@@ -152,6 +155,7 @@ class SqliteStore(TrackerStore):
     """Keeps conversations in one file. `where` is the configuration's key that named it."""
 
     name = "sqlite"
+    births = True
 
     def __init__(
         self,
@@ -190,13 +194,12 @@ class SqliteStore(TrackerStore):
         check_sender_id(sender_id)
         return await self._tail(await self._ask(_read, sender_id, after, limit), after, limit)
 
-    async def _tail(self, found: tuple[int, int, int, list[str]] | None, after: int, limit: int | None) -> Tail | None:
+    async def _tail(self, found: RawTail | None, after: int, limit: int | None) -> Tail | None:
         if found is None:
             return None
-        start, end, first, texts = found
-        if not texts:
-            return Tail(start, end, [])
-        return Tail(start, end, await self._stored.decode(texts, max(after, start) - first, limit))
+        start, end, first, texts, birth = found
+        events = await self._stored.decode(texts, max(after, start) - first, limit) if texts else []
+        return Tail(start, end, events, birth)
 
     async def _ask(self, function: Callable[..., Any], *arguments: object) -> Any:
         return await self._reader.submit(CallJob(function, *arguments))
@@ -235,9 +238,11 @@ class SqliteStore(TrackerStore):
         found, earlier, held = await self._ask(_look, sender_id, after, limit, key, owner, self._now())
         return Opening(await self._tail(found, after, limit), earlier, held)
 
-    async def claim(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+    async def claim(
+        self, sender_id: str, end: int, owner: str, key: str | None, seconds: float, birth: int = 0
+    ) -> None:
         check_sender_id(sender_id)
-        await self._writer.submit(Claim(sender_id, end, owner, key, seconds))
+        await self._writer.submit(Claim(sender_id, end, owner, key, seconds, birth))
 
     async def renew(self, owner: str, seconds: float) -> None:
         await self._writer.submit(TurnJob(lambda turns: turns.renew(owner, seconds)))

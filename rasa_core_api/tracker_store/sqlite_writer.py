@@ -56,7 +56,7 @@ class Append(WriteJob):
         note = self.note
         writer.turns.check(self.sender_id, note.owner)
         place = writer.place_to_append(self.sender_id, self.end)
-        if note.start is not None and writer.start_of(place) != note.start:
+        if note.start not in (None, place[2]) or note.birth not in (0, place[0]):
             conflict(self.sender_id, self.end, self.end)
         writer.add_blocks(place, self.blocks)
         writer.turns.leave(self.sender_id, note, note.base, self.end + self.count)
@@ -107,11 +107,12 @@ class Delete(WriteJob):
 class Claim(WriteJob):
     """Claim the log that ends at `end`."""
 
-    __slots__ = ("end", "key", "owner", "seconds", "sender_id")
+    __slots__ = ("birth", "end", "key", "owner", "seconds", "sender_id")
     durable = False
 
-    def __init__(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float) -> None:
+    def __init__(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float, birth: int = 0) -> None:
         super().__init__()
+        self.birth = birth
         self.sender_id = sender_id
         self.end = end
         self.owner = owner
@@ -123,6 +124,8 @@ class Claim(WriteJob):
         place = writer.place(self.sender_id)
         if (0 if place is None else place[1]) != self.end:
             conflict(self.sender_id, self.end, None if place is None else place[1])
+        if place is not None and self.birth not in (0, place[0]):
+            conflict(self.sender_id, self.end, self.end)
         writer.turns.claim(self.sender_id, self.owner, self.key, self.end, self.seconds)
 
 
@@ -159,7 +162,7 @@ class SqliteWriter:
         self._where = where
         self._now = now
         self._on_foreign = on_foreign
-        self._places: dict[str, list[int]] = {}  # sender id: row and end
+        self._places: dict[str, list[int]] = {}  # sender id: row, end and start
         self._next_row = 0
         self._version = -1
         self._new: list[tuple[int, str, int]] = []
@@ -242,12 +245,12 @@ class SqliteWriter:
     # --- for jobs ----------------------------------------------------------------------------------------
 
     def place(self, sender_id: str) -> list[int] | None:
-        """The row and the end of a conversation."""
+        """The row, the end and the start of a conversation."""
         place = self._places.get(sender_id)
         if place is None:
             row = self.connection.execute(
                 "SELECT id, coalesce("
-                "(SELECT seq + count FROM blocks WHERE conversation = id ORDER BY seq DESC LIMIT 1), start)"
+                "(SELECT seq + count FROM blocks WHERE conversation = id ORDER BY seq DESC LIMIT 1), start), start"
                 " FROM conversations WHERE sender_id = ?",
                 (sender_id,),
             ).fetchone()
@@ -274,16 +277,10 @@ class SqliteWriter:
             conflict(sender_id, end, place[1])
         return place
 
-    def start_of(self, place: list[int]) -> int:
-        """The number of a log's first event."""
-        self.flush()
-        found = self.connection.execute("SELECT start FROM conversations WHERE id = ?", (place[0],)).fetchone()
-        return int(found[0])
-
     def create(self, sender_id: str) -> list[int]:
         row = self._next_row
         self._next_row += 1
-        place = self._remember(sender_id, [row, 0])
+        place = self._remember(sender_id, [row, 0, 0])
         self._new.append((row, sender_id, 0))
         return place
 
@@ -298,6 +295,7 @@ class SqliteWriter:
         self.flush()
         self.connection.execute("DELETE FROM blocks WHERE conversation = ?", (place[0],))
         self.connection.execute("UPDATE conversations SET start = ? WHERE id = ?", (place[1], place[0]))
+        place[2] = place[1]
 
     def delete(self, sender_id: str) -> bool:
         place = self.place(sender_id)

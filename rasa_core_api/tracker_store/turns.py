@@ -11,11 +11,16 @@ from rasa_core_api.events import Event
 
 @frozen
 class Tail:
-    """The end of a log: it holds the numbers from `start` to below `end`; `events` are those that were asked for."""
+    """The end of a log: it holds the numbers from `start` to below `end`; `events` are those that were asked for.
+
+    `birth` is a number that a conversation has from its creation to its deletion, and no later one of the same id; 0
+    where the store does not tell.
+    """
 
     start: int
     end: int
     events: list[Event]
+    birth: int = 0
 
 
 @frozen
@@ -62,7 +67,8 @@ class TurnNote:
     comes again; `base` is the number of the turn's first event. Unless `done`, more parts of this turn follow and its
     claim stays. `reminders` replace those of the same names; `fired` is the reminder that the turn came from. With
     `forgets` the answers that were kept before go; only `replace` knows it. `start` is where the log began when it was
-    read; a log that begins elsewhere was replaced since, and an append to it is refused like one behind another end.
+    read, and `birth` that of its conversation (0: not known); a log that begins elsewhere was replaced since, one of
+    another birth was deleted and begun anew, and an append to it is refused like one behind another end.
     """
 
     owner: str = ""
@@ -75,6 +81,7 @@ class TurnNote:
     fired: Reminder | None = None
     forgets: bool = False
     start: int | None = None
+    birth: int = 0
 
 
 #: A note of those who have nothing to leave.

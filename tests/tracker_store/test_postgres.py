@@ -254,7 +254,7 @@ def test_the_events_of_a_request_come_with_its_answer(servers: Servers) -> None:
     job = LookJob("u", 0, None, "k", "mine")
     look(cast("Any", Overtaken(session.connection(), overtake)), [job])
     session.drop()
-    (start, end, first, blocks), earlier, held = job.result
+    (start, end, first, blocks, _), earlier, held = job.result
     assert (start, end, first, len(blocks)) == (0, 2, 0, 2)
     assert earlier is not None and (earlier.end, earlier.done) == (2, True)
     assert held == 0

@@ -8,7 +8,7 @@ from twisted.internet.task import deferLater
 
 from rasa_core_api.exceptions import ConversationHeld, InvalidParameter, StoreConflict
 from rasa_core_api.tracker_store import TrackerStore
-from rasa_core_api.tracker_store.turns import Earlier, Reminder, TurnNote
+from rasa_core_api.tracker_store.turns import Earlier, Reminder, Tail, TurnNote
 
 from .stores import slots, texts, wait
 
@@ -303,3 +303,37 @@ def test_idle(store: TrackerStore) -> None:
     assert sorted(wait(store.idle(15.0, 10))) == ["old", "older"]
     assert len(wait(store.idle(15.0, 1))) == 1
     assert wait(store.idle(5.0, 10)) == []
+
+
+def test_conversation_that_was_deleted_and_begun_anew(store: TrackerStore) -> None:
+    """A later conversation of the same id has another birth: those who know the earlier one are refused."""
+    wait(store.append("a", 0, slots(1, 2)))
+    first = found(store).birth
+    assert first and wait(store.look("a")).tail == found(store)
+    wait(store.append("a", 2, slots(3), TurnNote(owner=MINE, start=0, birth=first)))
+    wait(store.replace("a", slots(4)))
+    assert found(store).birth == first
+    wait(store.claim("a", 4, MINE, None, 10, first))
+    wait(store.append("a", 4, slots(5), TurnNote(owner=MINE, start=3, birth=first)))
+    wait(store.append("b", 0, slots(1)))
+    wait(store.delete("a"))
+    with pytest.raises(StoreConflict):
+        wait(store.append("a", 5, slots(6), TurnNote(owner=MINE, start=3, birth=first)))
+    wait(store.append("a", 0, slots(*range(5))))
+    second = found(store).birth
+    assert second not in (0, first, found(store, "b").birth)
+    with pytest.raises(StoreConflict):
+        wait(store.append("a", 5, slots(6), TurnNote(owner=MINE, start=0, birth=first)))
+    with pytest.raises(StoreConflict):
+        wait(store.append("a", 5, slots(6), TurnNote(owner=MINE, key="k", keep=9, start=0, birth=first)))
+    with pytest.raises(StoreConflict):
+        wait(store.claim("a", 5, MINE, None, 10, first))
+    wait(store.claim("a", 5, MINE, None, 10, second))
+    wait(store.append("a", 5, slots(6), TurnNote(owner=MINE, start=0, birth=second)))
+    assert found(store).end == 6
+
+
+def found(store: TrackerStore, name: str = "a") -> Tail:
+    tail = wait(store.read(name))
+    assert tail is not None
+    return tail
