@@ -16,10 +16,13 @@ from rasa_core_api.trackers import Tracker
 
 
 def kept_of(earlier: Earlier, request: RequestKey) -> Mapping[str, Any]:
-    """What is kept under the request's key. Raises `KeyReused` where that was another request."""
+    """What is kept under the request's key. Raises `KeyReused` where that was another request.
+
+    An answer that was made anonymous is empty, and nobody knows any more what the request was.
+    """
     kept = decode(earlier.answer.encode())
     assert isinstance(kept, dict)
-    if kept.get("digest") != request.digest:
+    if kept and kept.get("digest") != request.digest:
         raise KeyReused("This key was used for another request already.")
     return kept
 

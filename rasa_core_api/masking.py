@@ -22,7 +22,7 @@ async def mask(
 ) -> bool:
     """Anonymise one conversation; whether there was one. Raises `ConversationHeld`.
 
-    The answers that are kept for requests that may come again go, reminders stay.
+    The answers that are kept for requests that may come again become empty, reminders stay.
     """
     tail = await store.read(sender_id)
     if tail is None:

@@ -112,6 +112,17 @@ def test_deleted_and_begun_anew_while_a_server_understands_a_message(monkeypatch
     assert cluster.kinds() == ["action action_listen", *["restart"] * 4, *ONE_GREETING[1:]]
 
 
+def test_key_after_anonymising() -> None:
+    """A request that comes again runs nothing; what it was, and was answered, nobody knows any more."""
+    cluster = Cluster()
+    cluster.ask(0, "/inform", KEY)
+    log = cluster.kinds()
+    model = cluster.bots[0].agent.model
+    assert cluster.bots[1].wait(cluster.bots[1].agent.care.anonymise("u", model.domain))
+    assert [cluster.ask(bot, "/inform", KEY) for bot in (0, 1)] == [[[]], [[]]]
+    assert len(cluster.actions.turn_ids) == 1 and cluster.kinds() == log
+
+
 def test_key_after_a_deletion() -> None:
     """What was answered goes with its conversation: a repeat is another message then, at every server."""
     cluster = Cluster()

@@ -803,8 +803,11 @@ def test_anonymise(bot: Bot, wire: Wire) -> None:
     assert wire.ask("POST", "/conversations/u/anonymise").status == 204
     assert "Reykjavik" not in json.dumps(bot.log())
     assert bot.kinds()[:4] == ["action action_listen", "user", "slot city", "action utter_hi"]
-    again = wire.ask("POST", "/conversations/u/respond", {"query": "/greet"}, {"Idempotency-Key": "k"})
-    assert again.json() == [{"recipient_id": "u", "text": "hello ..."}]
+    log = bot.log()
+    again = wire.ask("POST", "/conversations/u/respond", ask, {"Idempotency-Key": "k"})
+    assert again.json() == [] and bot.log() == log
+    wire.ask("POST", "/conversations/u/respond", {"query": "/greet"})
+    assert [event["text"] for event in bot.log()[len(log) :] if event["event"] == "bot"] == ["hello ..."]
     refused(wire.ask("POST", "/conversations/nobody/anonymise"), 404, "NotFound")
 
 

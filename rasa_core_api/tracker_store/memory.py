@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from time import time
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -18,7 +18,7 @@ from rasa_core_api.exceptions import ConversationHeld, StoreUnavailable
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.checks import conflict, position_of, unknown_cursor
 from rasa_core_api.tracker_store.memory_order import AppendOrder
-from rasa_core_api.tracker_store.turns import NO_NOTE, Earlier, FeedEntry, Opening, Reminder, Tail, TurnNote
+from rasa_core_api.tracker_store.turns import FORGOTTEN, NO_NOTE, Earlier, FeedEntry, Opening, Reminder, Tail, TurnNote
 from rasa_core_api.tracker_store.weights import weigh
 
 log = Logger()
@@ -154,8 +154,9 @@ class MemoryStore(TrackerStore):
             self._use(sender_id, found)
             self._forget_all(sender_id)
         if note.forgets:
-            for key in list(found.answers):
+            for key, (until, kept) in list(found.answers.items()):
                 self._drop_answer(found, key)
+                self._keep_answer(found, key, until, evolve(kept, answer=FORGOTTEN))
         self._order.add(sender_id, found.start, len(events))
         self._leave(sender_id, found, note, found.start + note.base)
         return found.start, found.end
@@ -238,13 +239,16 @@ class MemoryStore(TrackerStore):
                 self._drop_answer(found, key)
             self._drop_answer(found, note.key)
             kept = Earlier(base, found.end, note.answer, note.done)
-            found.answers[note.key] = now + note.keep, kept
-            found.size += _weigh_answer(kept)
-            self._bytes += _weigh_answer(kept)
+            self._keep_answer(found, note.key, now + note.keep, kept)
         for reminder in note.reminders:
             self._reminders[sender_id, reminder.name] = reminder
         if note.fired is not None:
             self._forget(note.fired)
+
+    def _keep_answer(self, found: _Log, key: str, until: float, kept: Earlier) -> None:
+        found.answers[key] = until, kept
+        found.size += _weigh_answer(kept)
+        self._bytes += _weigh_answer(kept)
 
     def _drop_answer(self, found: _Log, key: str) -> None:
         _, kept = found.answers.pop(key, (0.0, None))

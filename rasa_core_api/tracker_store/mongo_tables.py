@@ -18,7 +18,7 @@ from typing import Any
 
 from rasa_core_api.exceptions import ConversationHeld, StoreConflict, StoreUnavailable
 from rasa_core_api.tracker_store.checks import conflict, position_of, unknown_cursor
-from rasa_core_api.tracker_store.turns import Earlier, Reminder, TurnNote
+from rasa_core_api.tracker_store.turns import FORGOTTEN, Earlier, Reminder, TurnNote
 
 #: Bytes of an append; MongoDB takes documents of up to 16 MB.
 MAX_APPEND = 15 << 20
@@ -171,11 +171,10 @@ class MongoTables:
         if bounds is None:
             self._list(sender_id, key, birth)
         old = {"key": key, "seq": {"$lt": end}}
+        for found in self.blocks.find({**old, "note": {"$exists": True}}, {"note": 1}).sort("_id", 1):
+            self._keep(key, found["note"])
         if note.forgets:
-            self.answers.delete_many({"key": key})
-        else:
-            for found in self.blocks.find({**old, "note": {"$exists": True}}, {"note": 1}).sort("_id", 1):
-                self._keep(key, found["note"])
+            self.answers.update_many({"key": key}, {"$set": {"answer": FORGOTTEN}})
         self.blocks.delete_many(old)
         if not count:
             self._leave_alone(key, end, note, end + note.base)

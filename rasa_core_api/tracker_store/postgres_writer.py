@@ -15,7 +15,7 @@ from rasa_core_api.tracker_store.postgres_session import Session, key_of, unavai
 from rasa_core_api.tracker_store.postgres_statements import APPEND, APPEND_WITH_NOTES, CLAIM, EXPLAIN
 from rasa_core_api.tracker_store.texts import Block
 from rasa_core_api.tracker_store.threads import CallJob
-from rasa_core_api.tracker_store.turns import NO_NOTE
+from rasa_core_api.tracker_store.turns import FORGOTTEN, NO_NOTE
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -228,7 +228,8 @@ class Writer:
                     )
                     if job.note.forgets:
                         connection.execute(
-                            "DELETE FROM rasa_core_api_answers WHERE key = %s", (keys[job.sender_id],)
+                            "UPDATE rasa_core_api_answers SET answer = %s WHERE key = %s",
+                            (FORGOTTEN, keys[job.sender_id]),
                         )
                     place.start = begin
                     job.result = (begin, begin + job.count)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 
+from rasa_core_api.tracker_store.turns import FORGOTTEN
+
 #: Appends that the feed remembers: where nobody keeps a cursor, and at the most.
 KEPT, MOST = 10_000, 1_000_000
 
@@ -145,13 +147,19 @@ return {1, stop + count}
 #: -> {1, start, end} or {-2, milliseconds of another owner's claim}
 REPLACE = Script(
     _WRITE
+    + f"local FORGOTTEN = '{FORGOTTEN}'\n"
     + """
 local start, stop = bounds(sender)
 if start then
   redis.call('DEL', key('log', sender))
   redis.call('HSET', key('head', sender), 'start', text(stop))
   forget_all(sender)
-  if ARGV[2] == '1' then redis.call('DEL', key('answers', sender)) end
+  if ARGV[2] == '1' then
+    for _, request in ipairs(redis.call('HKEYS', key('answers', sender))) do
+      local kept = string.match(redis.call('HGET', key('answers', sender), request), '^%d+ %d+ %d+ %d ')
+      redis.call('HSET', key('answers', sender), request, kept .. FORGOTTEN)
+    end
+  end
 else
   create()
   stop = 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.exceptions import ConversationHeld
 from rasa_core_api.tracker_store.checks import position_of
-from rasa_core_api.tracker_store.turns import NO_NOTE, Earlier, Reminder, TurnNote
+from rasa_core_api.tracker_store.turns import FORGOTTEN, NO_NOTE, Earlier, Reminder, TurnNote
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -109,6 +109,9 @@ class TurnTables:
 
     def clear_reminders(self, sender_id: str) -> None:
         self._connection.execute("DELETE FROM reminders WHERE sender_id = ?", (sender_id,))
+
+    def empty_answers(self, sender_id: str) -> None:
+        self._connection.execute("UPDATE answers SET answer = ? WHERE sender_id = ?", (FORGOTTEN, sender_id))
 
     def clear_answers(self, sender_id: str) -> None:
         self._connection.execute("DELETE FROM answers WHERE sender_id = ?", (sender_id,))

@@ -84,7 +84,7 @@ class Replace(WriteJob):
             writer.clear(place)
             writer.turns.clear_reminders(self.sender_id)
             if self.note.forgets:
-                writer.turns.clear_answers(self.sender_id)
+                writer.turns.empty_answers(self.sender_id)
         start = place[1]
         writer.add_blocks(place, [(seq + start, *rest) for seq, *rest in self.blocks])  # type: ignore[misc]
         writer.turns.leave(self.sender_id, self.note, start + self.note.base, start + self.count)
