@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from rasa_core_api.exceptions import ConversationHeld, RasaCoreError
+from rasa_core_api.exceptions import ConversationHeld, RasaCoreError, StoreConflict
 from rasa_core_api.tracker_store import TrackerStore
 
 log = Logger()
@@ -20,6 +20,8 @@ log = Logger()
 LEASE = 5.0
 #: How often a claim is renewed within its time.
 _RENEWALS = 3
+#: Claims that are given up late, between two renewals.
+_AT_ONCE = 100
 #: Seconds to wait for another process's turn of the same conversation.
 PATIENCE = 60.0
 #: Seconds between two looks at a conversation that another process is at work in: the first, and the longest.
@@ -35,6 +37,7 @@ class Claims:
         self.owner = owner
         self._lease = lease
         self._held: set[str] = set()
+        self._left: set[str] = set()  # may be in the store, though no turn here has them
         self._loop: LoopingCall | None = None
         self._failing = False
 
@@ -47,12 +50,27 @@ class Claims:
         Raises `ConversationHeld` and `StoreConflict`.
         """
         told = (birth,) if birth else ()  # a store that tells none need not take one
-        await self._store.claim(sender_id, end, self.owner, key, self._lease, *told)
+        self._left.discard(sender_id)  # or it might be given up behind this
+        try:
+            await self._store.claim(sender_id, end, self.owner, key, self._lease, *told)
+        except (ConversationHeld, StoreConflict):
+            raise
+        except RasaCoreError:  # it may be there all the same
+            self._leave(sender_id)
+            raise
         self._held.add(sender_id)
+        self._work()
+
+    def _work(self) -> None:
         if self._loop is None:
             self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._renew()))
             self._loop.clock = self._clock
             self._loop.start(self._lease / _RENEWALS, now=False)
+
+    def _leave(self, sender_id: str) -> None:
+        """Give it up later: while others are renewed it would never run out."""
+        self._left.add(sender_id)
+        self._work()
 
     @asynccontextmanager
     async def over(self, sender_id: str, end: int, key: str | None = None, birth: int = 0) -> AsyncIterator[None]:
@@ -72,27 +90,45 @@ class Claims:
     def ended(self, sender_id: str) -> None:
         """The claim ended with its turn."""
         self._held.discard(sender_id)
-        if not self._held and self._loop is not None:
+        self._rest()
+
+    def _rest(self) -> None:
+        if not self._held and not self._left and self._loop is not None:
             loop, self._loop = self._loop, None
             if loop.running:
                 loop.stop()
 
     async def give_up(self, sender_id: str) -> None:
-        """End a claim whose turn came to nothing; a store that is away lets it run out."""
+        """End a claim whose turn came to nothing; where the store is away, when it is back."""
         self.ended(sender_id)
         try:
             await self._store.release(self.owner, sender_id)
         except RasaCoreError as error:
-            log.warn("a claim has to run out: {reason}", reason=str(error))
+            log.warn("a claim was not given up yet: {reason}", reason=str(error))
+            self._leave(sender_id)
 
     async def _renew(self) -> None:
         try:
-            await self._store.renew(self.owner, self._lease)
+            if self._held:
+                await self._store.renew(self.owner, self._lease)
+            for sender_id in sorted(self._left)[:_AT_ONCE]:
+                self._left.discard(sender_id)
+                if sender_id not in self._held:
+                    await self._release(sender_id)
+            self._rest()
             self._failing = False
         except RasaCoreError as error:
             if not self._failing:
                 log.error("claims cannot be renewed: {reason}", reason=str(error))
             self._failing = True
+
+    async def _release(self, sender_id: str) -> None:
+        try:
+            await self._store.release(self.owner, sender_id)
+        except RasaCoreError:
+            if sender_id not in self._held:
+                self._left.add(sender_id)
+            raise
 
 
 @define

@@ -76,7 +76,7 @@ class Cluster:
     def ask(self, bot: int, text: str, request: RequestKey | None = None, **members: Any) -> list[Any]:
         """Begin a turn; the list gets its answers, or what it failed with, once it is over."""
         results: list[Any] = []
-        message = UserMessage(text=text, sender_id="u", request=request, **members)
+        message = UserMessage(text=text, request=request, **{"sender_id": "u", **members})
         waiting = Deferred.fromCoroutine(self.bots[bot].agent.handle_message(message))
         waiting.addCallbacks(results.append, lambda failure: results.append(failure.value))
         self.rounds()
