@@ -407,7 +407,8 @@ class Server(CareRoutes):
         await self._send_stream(request, stream)
 
     async def _send_stream(self, request: Request, stream: Stream) -> None:
-        await send_stream(request, stream, self._agent.slices, Flow(self._agent.clock, request))
+        clock, left = self._agent.clock, self._access.seconds_left(request)
+        await send_stream(request, stream, self._agent.slices, Flow(clock, request), clock, left)
 
     def close(self) -> None:
         """End the streams of events: nobody else waits for the server's end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 from urllib.parse import unquote
@@ -102,6 +103,32 @@ def test_rights(bot: Bot) -> None:
     assert wire.ask("GET", "/conversations/v/events", headers=headers).status == 403
     for path, sent in (("/conversations/u/events", headers), ("/events?token=t", {})):
         assert wire.begin("GET", path, headers=sent).streamed()[0][0] == "HTTP/1.1 200 OK"
+
+
+def test_rights_end_with_their_token(bot: Bot) -> None:
+    """A stream ends in order when the token that opened it expires; one that does not expire goes on."""
+    import jwt
+
+    server, wire = server_of(bot, tokens=TokenReader.from_settings(SECRET, now=bot.clock.seconds))
+    now = int(bot.clock.seconds())
+    claims = [
+        {"user": {"username": "u", "role": "user"}, "exp": now + 60},
+        {"user": {"user": "someone", "role": "admin"}, "exp": str(now + 90)},
+        {"user": {"role": "admin"}, "exp": 10**30},
+        {"user": {"role": "admin"}},
+    ]
+    tokens = [jwt.api_jws.encode(json.dumps(claim).encode(), SECRET, "HS256") for claim in claims]
+    streams = [
+        wire.begin("GET", "/conversations/u/events", headers={"Authorization": f"Bearer {token}"}) for token in tokens
+    ]
+    open_at = []
+    for _ in range(4):
+        open_at.append([not stream.transport.value().endswith(b"0\r\n\r\n") for stream in streams])
+        bot.clock.pump([30.0, 0, 0])
+    assert open_at == [[True] * 4, [True] * 4, [False, True, True, True], [False, False, True, True]]
+    for stream in streams:
+        stream.hang_up()
+    assert server._streams._count == 0 and not bot.clock.getDelayedCalls()
 
 
 def test_who_leaves_is_forgotten(bot: Bot) -> None:

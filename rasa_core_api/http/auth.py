@@ -29,14 +29,18 @@ log = Logger()
 METHODS = tuple(f"{family}{size}" for family in ("HS", "RS", "ES", "PS") for size in ("256", "384", "512"))
 DEFAULT_METHOD = "HS256"
 
+#: A moment that is late enough for whoever wants none, and no number too large for a clock.
+_FOR_EVER = 1 << 40
+
 _BAD_HEADER = "Bad Authorization header. Expected value 'Bearer <JWT>'"
 
 
 @frozen
 class Identity:
-    """Who asks: `user` is None for those who may do everything."""
+    """Who asks: `user` is None for those who may do everything; `until` (epoch seconds) is when that ends."""
 
     user: str | None = None
+    until: float | None = None
 
     def check(self, sender_id: str | None) -> None:
         """Raises `NotAuthorized` unless this conversation (None: all that is no conversation) is theirs."""
@@ -67,6 +71,11 @@ class Access:
         """
         if not self.open:
             self.identify(request).check(sender_id)
+
+    def seconds_left(self, request: Request) -> float | None:
+        """How long the request's rights last; None where they do not end. Raises like `check`."""
+        until = self.identify(request).until
+        return None if until is None or self._tokens is None else self._tokens.seconds_until(until)
 
     def identify(self, request: Request) -> Identity:
         """Who asks, for callers that learn later which conversation it is about. Raises like `check`."""
@@ -127,6 +136,10 @@ class TokenReader:
         """Whose token this is. Raises `InvalidToken`, and `NotAuthorized` for claims that grant nothing."""
         return _identity_of(self.claims(token))
 
+    def seconds_until(self, moment: float) -> float:
+        """From now to a moment in epoch seconds."""
+        return moment - self._now()
+
     def claims(self, token: bytes) -> Mapping[str, JSON]:
         """The claims of a token that is valid now. Raises `InvalidToken`."""
         from jwt.exceptions import InvalidSignatureError, PyJWTError
@@ -168,14 +181,15 @@ class TokenReader:
 def _identity_of(claims: Mapping[str, JSON]) -> Identity:
     """0.11 called the person `user.user`, 0.12 and later `user.username`."""
     user = claims.get("user")
+    until = min(int(claims["exp"]), _FOR_EVER) if "exp" in claims else None
     if isinstance(user, dict):
         role = user.get("role")
         if role == "admin":
-            return EVERYBODY
+            return Identity(until=until)
         if role == "user":
             name = user["username"] if "username" in user else user.get("user")
             if isinstance(name, str):
-                return Identity(name)
+                return Identity(name, until)
     raise _insufficient()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
 from rasa_core_api.concurrency import Slices
@@ -72,8 +73,11 @@ def no_position(message: str, where: str) -> InvalidParameter:
     return InvalidParameter(message, parameter=name, **{"in": where})
 
 
-async def send_stream(request: Request, stream: Stream, slices: Slices, flow: Flow) -> None:
-    """Send what comes until the client leaves or the stream ends, then close the stream."""
+async def send_stream(
+    request: Request, stream: Stream, slices: Slices, flow: Flow, clock: IReactorTime, seconds: float | None = None
+) -> None:
+    """Send what comes until the client leaves, the stream ends or so many seconds are over, then close the stream."""
+    end = None if seconds is None else clock.callLater(max(0.0, seconds), stream.close)
     try:
         for name, values in _HEADERS.items():
             request.responseHeaders.setRawHeaders(name, values)
@@ -91,6 +95,8 @@ async def send_stream(request: Request, stream: Stream, slices: Slices, flow: Fl
             await flow.ready()
             await slices.breathe()
     finally:
+        if end is not None and end.active():
+            end.cancel()
         stream.close()
         if request.producer is not None and request.channel is not None and not flow.stopped:
             request.unregisterProducer()
