@@ -19,10 +19,10 @@ from rasa_core_api.events import AgentUttered, BotUttered, Event, SlotSet, UserU
 PLACEHOLDER = "..."
 #: The slot that a form asks for; its value is a name of the domain.
 _REQUESTED = "requested_slot"
-#: Members of an entity that are no data of a person.
-_ENTITY_KEPT = ("entity", "confidence", "confidence_entity", "extractor", "processors", "role", "group")
-#: Members of parse data that are no data of a person.
-_PARSE_KEPT = ("intent", "intent_ranking", "project", "model")
+#: Members of an entity, of an intent and of parse data that are no data of a person.
+_ENTITY_KEPT = ("entity", "confidence", "confidence_entity", "extractor", "processors")
+_INTENT_KEPT = ("name", "confidence")
+_PARSE_KEPT = ("project", "model")
 #: What a value may be replaced by, tried in this order until one has the features of the value.
 _CANDIDATES: tuple[JSON, ...] = (PLACEHOLDER, [PLACEHOLDER], 0, False, {}, [], "")
 
@@ -44,7 +44,7 @@ def _anonymised(event: Event, domain: Domain) -> Event:
 
 def slot_value(domain: Domain, name: str, value: JSON) -> JSON:
     """A value with the same features; the value itself where no other one has them."""
-    if value is None or name == _REQUESTED:
+    if value is None or (name == _REQUESTED and value in domain.slot_by_name):
         return value
     alike = [candidate for candidate in _CANDIDATES if _json_type(candidate) is _json_type(value)]
     slot = domain.slot_by_name.get(name)
@@ -76,12 +76,23 @@ def _parse_data(data: JSON, domain: Domain) -> JSON:
     if not isinstance(data, Mapping):
         return data
     kept: dict[str, JSON] = {name: data[name] for name in _PARSE_KEPT if name in data}
+    if "intent" in data:
+        kept["intent"] = _intent(data["intent"])
+    ranking = data.get("intent_ranking")
+    if isinstance(ranking, list):
+        kept["intent_ranking"] = [_intent(intent) for intent in ranking]
     if "text" in data:
         kept["text"] = _text(data["text"]) if isinstance(data["text"], str) else None
     entities = data.get("entities")
     if isinstance(entities, list):
         kept["entities"] = [_entity(entity, domain) for entity in entities]
     return kept
+
+
+def _intent(intent: JSON) -> JSON:
+    if not isinstance(intent, Mapping):
+        return intent if intent is None else {}
+    return {name: intent[name] for name in _INTENT_KEPT if name in intent}
 
 
 def _entity(entity: JSON, domain: Domain) -> JSON:

@@ -100,6 +100,25 @@ def test_nothing_of_a_person_is_left(domain: Domain) -> None:
     assert masked[3].as_dict()["data"] == {"buttons": PLACEHOLDER, "image": None}
 
 
+def test_only_known_members_stay(domain: Domain) -> None:
+    """What else a client or an NLU server put into intents and entities goes, and names that are none of the domain."""
+    entity = {"entity": "name", "value": "secret", "extractor": "ner_crf", "confidence": 0.5, "role": "secret"}
+    parse = {
+        "intent": {"name": "inform", "confidence": 0.9, "by": "secret"},
+        "intent_ranking": [{"name": "inform", "confidence": 0.9, "by": "secret"}],
+        "entities": [entity],
+        "language": "secret",
+    }
+    items = [
+        {"event": "user", "text": "secret", "parse_data": parse, "metadata": "secret"},
+        {"event": "slot", "name": "requested_slot", "value": "secret"},
+        {"event": "user", "text": "secret", "parse_data": {"intent": None}},
+    ]
+    masked = anonymised(READER.read_list(items), domain)
+    assert "secret" not in json.dumps([event.as_dict() for event in masked])
+    assert masked[0].as_dict()["parse_data"]["intent"] == {"name": "inform", "confidence": 0.9}
+
+
 def test_what_is_a_feature_stays(domain: Domain) -> None:
     """Categories, truths and numbers are what policies look at; the slot that a form asks for is a name."""
     assert slot_value(domain, "size", "small") == "small"
