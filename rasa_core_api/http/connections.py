@@ -12,6 +12,8 @@ log = Logger()
 
 #: Silent seconds, seconds between two questions and unanswered ones after which the system drops a connection.
 KEEPALIVE = (60, 15, 4)
+#: Seconds after which the system drops a connection whose client takes note of nothing that was sent.
+UNNOTICED = 120
 #: Seconds between two lines about a full house.
 _SAID = 10.0
 #: Descriptors for files, stores and the log.
@@ -19,12 +21,19 @@ _RESERVE = 64
 
 
 def keep_alive(listening: Any) -> None:
-    """Have the system ask clients that say nothing; accepted connections inherit it from the listening socket."""
+    """Have the system find out that a client is gone; accepted connections inherit it from the listening socket.
+
+    Those that say nothing are asked. Where something is under way to them, as in a stream with its signs of life, the
+    system does not ask: there it counts for how long nothing was acknowledged.
+    """
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in zip(("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"), KEEPALIVE, strict=True):
         option = getattr(socket, name, None)
         if option is not None:
             listening.setsockopt(socket.IPPROTO_TCP, option, value)
+    unnoticed = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
+    if unnoticed is not None:
+        listening.setsockopt(socket.IPPROTO_TCP, unnoticed, UNNOTICED * 1000)
 
 
 def connections_within_reach(wanted: int) -> int:

@@ -11,7 +11,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.web.server import Request
 
 from rasa_core_api.http.channel import PACE
-from rasa_core_api.http.connections import KEEPALIVE, connections_within_reach, keep_alive
+from rasa_core_api.http.connections import KEEPALIVE, UNNOTICED, connections_within_reach, keep_alive
 from rasa_core_api.http.routing import App
 from rasa_core_api.http.sending import send_json
 from tests.http.conftest import MakeWire
@@ -120,3 +120,5 @@ def test_gone_without_a_word() -> None:
             with accepted:
                 assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEPALIVE[0]
+                # signs of life that nobody acknowledges keep the system from asking
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNNOTICED * 1000
