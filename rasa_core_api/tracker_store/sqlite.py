@@ -8,6 +8,10 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
 from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
 from rasa_core_api.exceptions import RasaCoreError
@@ -28,6 +32,7 @@ from rasa_core_api.tracker_store.sqlite_writer import (
     Forget,
     Replace,
     SqliteWriter,
+    Truncate,
     TurnJob,
     WriteJob,
 )
@@ -38,6 +43,11 @@ from rasa_core_api.tracker_store.turns import NO_NOTE, Earlier, FeedEntry, Openi
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
+log = Logger()
+
+#: Seconds after a deletion in which more may come before the write-ahead log is emptied; and until the next try where
+#: somebody was reading from it.
+TIDY, TIDY_AGAIN = 5.0, 1.0
 #: Blocks fetched with one statement.
 _BLOCKS = 64
 #: Sender ids fetched with one statement.
@@ -168,6 +178,8 @@ class SqliteStore(TrackerStore):
         self._path = path
         self._stored = stored
         self._now = now
+        self._reactor = reactor
+        self._tidying: IDelayedCall | None = None
         self._writer: JobThread[WriteJob] = JobThread(
             reactor, "conversations-writer", SqliteWriter(path, where, self._foreign, now)
         )
@@ -183,6 +195,11 @@ class SqliteStore(TrackerStore):
 
     async def close(self) -> None:
         await self._reader.stop()
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await self._tidy()
+        if self._tidying is not None:
+            self._tidying.cancel()
         await self._writer.stop()
 
     def _foreign(self) -> None:
@@ -214,6 +231,8 @@ class SqliteStore(TrackerStore):
         check_sender_id(sender_id)
         job = Replace(sender_id, len(events), numbered_blocks(0, events), note)
         result: tuple[int, int] = await self._writer.submit(job)
+        if note.forgets:
+            self._tidy_later(TIDY)
         return result
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
@@ -223,7 +242,25 @@ class SqliteStore(TrackerStore):
     async def delete(self, sender_id: str) -> bool:
         check_sender_id(sender_id)
         result: bool = await self._writer.submit(Delete(sender_id))
+        if result:
+            self._tidy_later(TIDY)
         return result
+
+    def _tidy_later(self, seconds: float) -> None:
+        """What was deleted is to go from the write-ahead log, too."""
+        if self._tidying is None:
+            self._tidying = self._reactor.callLater(seconds, self._tidy)
+
+    def _tidy(self) -> Deferred[None]:
+        self._tidying = None
+        return Deferred.fromCoroutine(self._truncate())
+
+    async def _truncate(self) -> None:
+        try:
+            if not await self._writer.submit(Truncate()):
+                self._tidy_later(TIDY_AGAIN)
+        except RasaCoreError as error:
+            log.warn("the write-ahead log still has what was deleted: {reason}", reason=str(error))
 
     async def idle(self, before: float, limit: int) -> list[str]:
         found: list[str] = await self._ask(read_idle, before, limit)

@@ -165,6 +165,16 @@ def _prepare(connection: Connection, path: Path, where: str) -> None:
             raise
 
 
+def truncate(connection: Connection) -> bool:
+    """Work off the write-ahead log and empty it, unless somebody reads from it just now; whether it is empty."""
+    connection.execute("PRAGMA busy_timeout=0")  # whoever reads is not waited for
+    try:
+        busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT * 1000)}")
+    return not busy
+
+
 class Users:
     """Who uses the file, told by a lock on another file beside it, which the system lets go of when a process ends.
 

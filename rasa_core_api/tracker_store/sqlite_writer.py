@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import conflict
-from rasa_core_api.tracker_store.sqlite_file import Users, connect, unavailable
+from rasa_core_api.tracker_store.sqlite_file import Users, connect, truncate, unavailable
 from rasa_core_api.tracker_store.sqlite_turns import TurnTables
 from rasa_core_api.tracker_store.texts import Block
 from rasa_core_api.tracker_store.threads import Job
@@ -129,6 +129,13 @@ class Claim(WriteJob):
         writer.turns.claim(self.sender_id, self.owner, self.key, self.end, self.seconds)
 
 
+class Truncate(WriteJob):
+    """Empty the write-ahead log, which has old pages of what was deleted; the result is whether it is empty."""
+
+    __slots__ = ()
+    durable = False
+
+
 class TurnJob(WriteJob):
     """Does one thing with the tables beside the logs; what that is need not survive a power cut."""
 
@@ -194,7 +201,12 @@ class SqliteWriter:
         import sqlite3
 
         try:
-            self._commit(jobs)
+            writes = [job for job in jobs if not isinstance(job, Truncate)]
+            if writes:
+                self._commit(writes)
+            for job in jobs:
+                if isinstance(job, Truncate):
+                    job.result = truncate(self.connection)
         except sqlite3.OperationalError as error:  # locked, full, failing disk: the others would not do better
             self._roll_back()
             failure = unavailable(error)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 
 from rasa_core_api.exceptions import InvalidConfiguration, InvalidParameter, StoreConflict, StoreUnavailable
-from rasa_core_api.tracker_store import sqlite_file
+from rasa_core_api.tracker_store import sqlite, sqlite_file
 from rasa_core_api.tracker_store.sqlite import SqliteStore
 from rasa_core_api.tracker_store.sqlite_file import APPLICATION_ID, SCHEMA
 from rasa_core_api.tracker_store.sqlite_turns import TurnTables
@@ -73,6 +74,38 @@ def test_survives_reopening(tmp_path: Path) -> None:
     assert wait(store.append("a", 5, slots(2))) == 6
     assert store.shared is False
     wait(store.close())
+
+
+def files_with(directory: Path, text: bytes) -> set[str]:
+    return {file.suffix for file in directory.iterdir() if text in file.read_bytes()}
+
+
+@pytest.mark.parametrize("how", ["delete", "forget"])
+def test_what_is_deleted_leaves_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Soon after a deletion, or a replacement that forgets, neither the file nor its write-ahead log has it."""
+    monkeypatch.setattr(sqlite, "TIDY", 0.01)
+    monkeypatch.setattr(sqlite, "TIDY_AGAIN", 0.01)
+    store = opened(tmp_path / "a.db")
+    wait(store.append("a", 0, slots("treasure"), TurnNote(key="k", answer='"treasure"', keep=60)))
+    assert files_with(tmp_path, b"treasure") == {".db-wal"}
+    reader = sqlite_file.connect(tmp_path / "a.db", "path")
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM blocks").fetchall()
+    wait(store.delete("a") if how == "delete" else store.replace("a", slots("..."), TurnNote(forgets=True)))
+    wait(pause(0.1))
+    assert files_with(tmp_path, b"treasure")  # somebody reads the old pages, and is not waited for
+    assert wait(store.append("b", 0, slots(1))) == 1
+    reader.close()
+    wait(pause(0.1))
+    assert not files_with(tmp_path, b"treasure")
+    wait(store.append("c", 0, slots("treasure")))
+    wait(store.delete("c"))
+    wait(store.close())
+    assert not files_with(tmp_path, b"treasure")
+
+
+async def pause(seconds: float) -> None:
+    await deferLater(reactor, seconds)
 
 
 def test_two_processes_share_a_file(tmp_path: Path) -> None:
