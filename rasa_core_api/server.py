@@ -67,6 +67,7 @@ from rasa_core_api.server_bodies import (
 from rasa_core_api.server_care import CareRoutes, app
 from rasa_core_api.server_root import Root as Root
 from rasa_core_api.server_settings import ALWAYS, OPEN, READY, WITH_DOMAIN, Needs, Rights, ServerSettings
+from rasa_core_api.store_health import StoreHealth
 from rasa_core_api.tracker_views import EventVerbosity
 
 log = Logger()
@@ -101,6 +102,7 @@ class Server(CareRoutes):
         self._yaml: tuple[Domain, str] | None = None
         self._channels = list(channels)
         self._streams = EventStreams(agent.store, agent.clock)
+        self._health = StoreHealth(agent.store, agent.clock)
         agent.after_commit.append(self._streams.stored)
         if settings.channel_auth and self._access.open:
             raise InvalidConfiguration("channel_auth: there is neither an auth_token nor a jwt_secret to ask for")
@@ -181,9 +183,11 @@ class Server(CareRoutes):
     @probes.route("/readyz", methods=["GET"])
     @app.route("/readyz", methods=["GET"])
     @rights(OPEN)
-    def readyz(self, request: Request) -> bytes:
-        """Whether messages would be answered: 200 with a model in service, else 503."""
+    async def readyz(self, request: Request) -> bytes:
+        """Whether messages would be answered: 200 with a model and a store in service, else 503."""
         ready = self._agent.is_ready
+        if ready and flag(query_of(request), "store", True):
+            ready = await self._health.well()
         request.responseHeaders.removeHeader(b"Server")
         return send_json(request, {"ready": ready}, 200 if ready else 503)
 
