@@ -1,9 +1,9 @@
 """Takes what a person said out of a log, such that every prediction stays the same.
 
-Policies see intents, entity names, slot features, action names and confidences. All of these stay, and so do times and
-the number of events. Texts become placeholders; so do the values of entities and slots, unless a value is itself a
-feature of the domain: a category it knows, a truth, the number of a float slot. These are kept, and `requested_slot`,
-which names a slot.
+Policies see intents of the domain, entity names, slot features, action names and confidences. All of these stay, and so
+do times and the number of events. Texts become placeholders; so do the values of entities and slots, unless a value is
+itself a feature of the domain: a category it knows, a truth, the number of a float slot. These are kept, and a
+`requested_slot` that is the name of a slot.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _REQUESTED = "requested_slot"
 _ENTITY_KEPT = ("entity", "confidence", "confidence_entity", "extractor", "processors")
 _INTENT_KEPT = ("name", "confidence")
 _PARSE_KEPT = ("project", "model")
+#: Intents that lead to an action in any domain.
+_BUILT_IN_INTENTS = ("restart", "back", "session_start")
 #: What a value may be replaced by, tried in this order until one has the features of the value.
 _CANDIDATES: tuple[JSON, ...] = (PLACEHOLDER, [PLACEHOLDER], 0, False, {}, [], "")
 
@@ -44,7 +46,7 @@ def _anonymised(event: Event, domain: Domain) -> Event:
 
 def slot_value(domain: Domain, name: str, value: JSON) -> JSON:
     """A value with the same features; the value itself where no other one has them."""
-    if value is None or (name == _REQUESTED and value in domain.slot_by_name):
+    if value is None or (name == _REQUESTED and isinstance(value, str) and value in domain.slot_by_name):
         return value
     alike = [candidate for candidate in _CANDIDATES if _json_type(candidate) is _json_type(value)]
     slot = domain.slot_by_name.get(name)
@@ -76,11 +78,12 @@ def _parse_data(data: JSON, domain: Domain) -> JSON:
     if not isinstance(data, Mapping):
         return data
     kept: dict[str, JSON] = {name: data[name] for name in _PARSE_KEPT if name in data}
+    masks: dict[str, str] = {}
     if "intent" in data:
-        kept["intent"] = _intent(data["intent"])
+        kept["intent"] = _intent(data["intent"], domain, masks)
     ranking = data.get("intent_ranking")
     if isinstance(ranking, list):
-        kept["intent_ranking"] = [_intent(intent) for intent in ranking]
+        kept["intent_ranking"] = [_intent(intent, domain, masks) for intent in ranking]
     if "text" in data:
         kept["text"] = _text(data["text"]) if isinstance(data["text"], str) else None
     entities = data.get("entities")
@@ -89,10 +92,21 @@ def _parse_data(data: JSON, domain: Domain) -> JSON:
     return kept
 
 
-def _intent(intent: JSON) -> JSON:
+def _intent(intent: JSON, domain: Domain, masks: dict[str, str]) -> JSON:
+    """Name and confidence. A name that the domain does not have tells policies nothing, and may be the text itself;
+    each such name of a message gets a mask of its own.
+    """
     if not isinstance(intent, Mapping):
         return intent if intent is None else {}
-    return {name: intent[name] for name in _INTENT_KEPT if name in intent}
+    kept = {name: intent[name] for name in _INTENT_KEPT if name in intent}
+    name = kept.get("name")
+    if isinstance(name, str) and name and not _is_known(name, domain):
+        kept["name"] = masks.setdefault(name, f"{PLACEHOLDER}{len(masks) + 1}" if masks else PLACEHOLDER)
+    return kept
+
+
+def _is_known(intent_name: str, domain: Domain) -> bool:
+    return intent_name in domain.intents or intent_name == domain.restart_intent or intent_name in _BUILT_IN_INTENTS
 
 
 def _entity(entity: JSON, domain: Domain) -> JSON:

@@ -101,7 +101,8 @@ def test_nothing_of_a_person_is_left(domain: Domain) -> None:
 
 
 def test_only_known_members_stay(domain: Domain) -> None:
-    """What else a client or an NLU server put into intents and entities goes, and names that are none of the domain."""
+    """What else a client or an NLU server put there goes, and names that the domain does not have: without an NLU a
+    text is its own intent."""
     entity = {"entity": "name", "value": "secret", "extractor": "ner_crf", "confidence": 0.5, "role": "secret"}
     parse = {
         "intent": {"name": "inform", "confidence": 0.9, "by": "secret"},
@@ -113,10 +114,13 @@ def test_only_known_members_stay(domain: Domain) -> None:
         {"event": "user", "text": "secret", "parse_data": parse, "metadata": "secret"},
         {"event": "slot", "name": "requested_slot", "value": "secret"},
         {"event": "user", "text": "secret", "parse_data": {"intent": None}},
+        {"event": "user", "text": "secret", "parse_data": {"intent": {"name": "secret", "confidence": 1.0}}},
+        {"event": "user", "text": "/back", "parse_data": {"intent": {"name": "back", "confidence": 1.0}}},
     ]
     masked = anonymised(READER.read_list(items), domain)
     assert "secret" not in json.dumps([event.as_dict() for event in masked])
     assert masked[0].as_dict()["parse_data"]["intent"] == {"name": "inform", "confidence": 0.9}
+    assert [event.as_dict()["parse_data"]["intent"]["name"] for event in masked[3:]] == [PLACEHOLDER, "back"]
 
 
 def test_what_is_a_feature_stays(domain: Domain) -> None:
