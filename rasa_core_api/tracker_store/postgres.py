@@ -14,7 +14,7 @@ from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store import postgres_notes as notes
 from rasa_core_api.tracker_store import postgres_reader as reading
-from rasa_core_api.tracker_store.checks import check_sender_id
+from rasa_core_api.tracker_store.checks import check_sender_id, unknown_cursor
 from rasa_core_api.tracker_store.postgres_jobs import AnyJob, ClaimJob, WriteJob
 from rasa_core_api.tracker_store.postgres_reader import LookJob, Reader
 from rasa_core_api.tracker_store.postgres_writer import Writer
@@ -94,9 +94,10 @@ class PostgresStore(TrackerStore):
         return result
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
-        if after is not None:
-            check_sender_id(after)
-        check_sender_id(prefix)
+        if after is not None and "\0" in after:
+            raise unknown_cursor(after)
+        if "\0" in prefix:  # which no id has, and no parameter of a statement
+            return []
         names: list[str] = await self._ask(reading.read_names, after, limit, prefix)
         return names
 

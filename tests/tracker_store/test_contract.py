@@ -209,3 +209,11 @@ def test_pins_are_harmless(store: TrackerStore) -> None:
     store.unpin("a")
     assert read(store, "a").end == 1
     assert store.status()["type"] == store.name
+
+
+def test_no_id_has_a_nul_character(store: TrackerStore) -> None:
+    """So that nothing begins with one, and nothing comes behind one."""
+    wait(store.append("a", 0, slots(1)))
+    assert wait(store.sender_ids(None, 5, "a\0")) == []
+    with pytest.raises(InvalidParameter, match="to go on after"):
+        wait(store.sender_ids("a\0", 5))
