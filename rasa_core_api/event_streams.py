@@ -118,10 +118,11 @@ class EventStreams:
         Raises `TooManyRequests`, and `InvalidParameter` for what is no position.
         """
         self._check()
-        position = await self.store.feed_end() if after is None else after
+        source = _All(self.store, await self.store.feed_end())
         if after is not None:
             await self.store.feed(after, 1)
-        return self._add(Stream(self, _All(self.store, position), None))
+            source.resume(after)
+        return self._add(Stream(self, source, None))
 
     def close(self) -> None:
         """End all streams: the server stops."""
@@ -181,9 +182,21 @@ class _All:
     _store: TrackerStore
     _position: str
     _begins: bool = field(default=True, init=False)
+    _elsewhere: bool = field(default=False, init=False)
+
+    def resume(self, after: str) -> None:
+        """Go on behind a position. One beyond the end is of a store that was here before: that is a gap, too."""
+        if _place(after) > _place(self._position):
+            self._elsewhere = True
+        else:
+            self._position = after
 
     async def read(self) -> list[Item]:
         items: list[Item] = []
+        if self._elsewhere:
+            self._elsewhere = False
+            items.append(Item(None, "{}", "gap"))
+            return items
         while not items:  # what was replaced since is empty
             entries = await self._store.feed(self._position, PAGE)
             if not entries:
@@ -200,6 +213,12 @@ class _All:
                     data = _data(entry.sender_id, seq, event.as_json())
                     items.append(Item(entry.position if seq == last else None, data))
         return items
+
+
+def _place(position: str) -> list[int]:
+    """What positions are ordered by; nothing where a store of somebody's own has another form for them."""
+    numbers = position.split("-")
+    return [int(number) for number in numbers] if all(map(str.isdecimal, numbers)) else []
 
 
 def _data(sender_id: str, seq: int, text: str) -> str:

@@ -175,3 +175,14 @@ def test_coming_back_too_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     assert [item.id for item in rest] == [str(position) for position in range(152, 303)]
     assert not any(item.kind for item in rest)
     assert not any(item.kind for item in bench.do(bench.do(bench.streams.all("200")).next(0.0)))
+
+
+def test_coming_back_to_another_store(bench: Bench) -> None:
+    """Whoever comes back with a place that the store does not have, as after it was begun anew, misses nothing new."""
+    bench.append("old", 3)
+    stream = bench.do(bench.streams.all("5000"))
+    assert [(item.id, item.kind) for item in bench.do(stream.next(0.0))] == [(None, "gap")]
+    bench.append("u", 2)
+    assert bench.ids(stream) == [None, "1"]
+    last = bench.do(bench.streams.all("1"))
+    assert bench.ids(last) == []
