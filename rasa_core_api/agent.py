@@ -27,7 +27,7 @@ from rasa_core_api.events.lists import read_events
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import InvalidEvent, InvalidParameter, NoDomain, NotBuilt
 from rasa_core_api.interpreter import Interpreter
-from rasa_core_api.lessons import Learner, Lessons
+from rasa_core_api.lessons import InThread, Learner, Lessons
 from rasa_core_api.live_trackers import LiveTrackers, replay
 from rasa_core_api.messages import KEEP_ANSWERS, BotMessage, RequestKey, UserMessage, message_key
 from rasa_core_api.models.generation import Generation
@@ -84,6 +84,7 @@ class Agent:
     #: Makes the output channel of a name, for reminders of other processes and earlier runs.
     output_of: Mapping[str, Callable[[], object | None]] = field(factory=dict, repr=False)
     learner: Learner | None = None
+    in_thread: InThread | None = None  # for what takes long and cannot pause
     slices: Slices = field(default=Factory(lambda self: Slices(self.clock), takes_self=True))
     #: Called with the sender id after each append and replacement that this agent stored; they must not block.
     after_commit: list[Callable[[str], None]] = field(factory=list)
@@ -403,7 +404,7 @@ class Agent:
 
     async def evaluate(self, stories: str, e2e: bool) -> dict[str, JSON]:
         """How well the model predicts stories; with `e2e` they hold messages, which the interpreter is asked about."""
-        return await self._lessons.evaluate(stories, e2e)
+        return await self._lessons.evaluate(stories, e2e, self.in_thread)
 
     # --- reminders and the end -----------------------------------------------------------------------
 

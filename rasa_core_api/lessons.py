@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 from attrs import define, field
 from twisted.internet.defer import DeferredLock
@@ -22,6 +23,9 @@ from rasa_core_api.interpreter import RegexInterpreter
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.served_model import ServedModel
 from rasa_core_api.turn_values import Model
+
+#: Runs a function with its arguments in a thread.
+InThread = Callable[..., Awaitable[Any]]
 
 #: Dialogues that stories sent for evaluation may have.
 MAX_EVALUATED = 2000
@@ -47,6 +51,7 @@ class Lessons:
     _served: ServedModel
     _slices: Slices
     _line: DeferredLock = field(factory=DeferredLock, init=False)
+    _joining: DeferredLock = field(factory=DeferredLock, init=False)
 
     async def learn(self, learner: Learner | None, events: Sequence[Event], epochs: int, batch_size: int) -> None:
         """Learn. Raises `TrainingFailed`, `InvalidParameter` and, where many wait already, `ModelBusy`."""
@@ -72,8 +77,11 @@ class Lessons:
             raise TrainingFailed("Server failure. Error: the model was replaced by another one while it learned")
         self._served.install(generation)
 
-    async def evaluate(self, stories: str, e2e: bool) -> dict[str, JSON]:
-        """How well the model predicts stories; with `e2e` they hold messages, which the interpreter is asked about."""
+    async def evaluate(self, stories: str, e2e: bool, in_thread: InThread | None = None) -> dict[str, JSON]:
+        """How well the model predicts stories; with `e2e` they hold messages, which the interpreter is asked about.
+
+        What cannot pause runs in a thread, for one evaluation after the other.
+        """
         from rasa_core_api.training.evaluation import evaluate_stories
         from rasa_core_api.training.story_reader import StoryReader
 
@@ -89,6 +97,7 @@ class Lessons:
                 parse=model.interpreter.parse if e2e else None,
                 max_dialogues=MAX_EVALUATED,
                 pause=self._slices.breathe,
+                apart=None if in_thread is None else partial(self._joining.run, in_thread),
             )
         except InvalidTrainingData as error:
             raise EvaluationFailed(f"Evaluation could not be created. Error: {error}", **error.details) from error

@@ -6,7 +6,8 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,7 @@ class Service:
     def __attrs_post_init__(self) -> None:
         self.root = self.server.resource()
         if self.worker is not None:
-
-            def in_thread(function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-                return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
-
+            in_thread = partial(deferToThreadPool, self.reactor, self.reactor.getThreadPool())
             self.agent.installer = Uploads(
                 self.agent, self.delivery, self.worker.shared, in_thread, self._say, self.reactor
             )
@@ -249,6 +247,7 @@ def build_service(
         find_class=find_class,
         http=http,
     )
+    agent.in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     agent.output_of = {channel.name(): channel.reminder_output for channel in channels}
     _tell_mistakes(agent, settings, environ)
     tokens = None

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from rasa_core_api.config import read_yaml_text
-from rasa_core_api.exceptions import InvalidConfiguration, UnsafeArchive
+from rasa_core_api.exceptions import EvaluationFailed, InvalidConfiguration, InvalidTrainingData, UnsafeArchive
 from rasa_core_api.http.auth import TokenReader
 from rasa_core_api.http.routing import App
 from rasa_core_api.http.sending import send_json
@@ -436,6 +436,30 @@ def test_evaluate(wire: Wire) -> None:
         assert (response.status, response.json()["reason"]) == (400, "FailedEvaluation")
         assert response.json()["message"].startswith("Evaluation could not be created. Error: ")
     assert wire.post("/evaluate", b"\xff").json()["reason"] == "InvalidParameter"
+
+
+def test_stories_are_joined_in_a_thread(bot: Bot) -> None:
+    """What cannot pause happens elsewhere, for one evaluation after the other; what is wrong with it comes back."""
+    waiting: list[Deferred[None]] = []
+
+    async def elsewhere(function: Any, *arguments: Any) -> Any:
+        waiting.append(Deferred())
+        await waiting[-1]
+        return function(*arguments)
+
+    bot.agent.in_thread = elsewhere
+    answers: list[Any] = []
+    for text in ("## story\n* greet\n - utter_hi\n", "## story\n* bye\n - utter_bye\n", "## story\n* greet\n"):
+        Deferred.fromCoroutine(bot.agent.evaluate(text, False)).addBoth(answers.append)
+    bot.clock.pump([0.0] * 100)
+    assert (len(waiting), answers) == (1, [])
+    for number in (1, 2):
+        waiting[-1].callback(None)
+        bot.clock.pump([0.0] * 100)
+        assert (len(waiting), answers[-1]["accuracy"]) == (number + 1, 1.0)
+    waiting[-1].errback(InvalidTrainingData("too many checkpoints"))
+    bot.clock.pump([0.0] * 100)
+    assert answers[2].check(EvaluationFailed)
 
 
 # --- texts and events without a conversation -----------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from attrs import define, evolve, field, frozen
 
@@ -21,6 +22,8 @@ from rasa_core_api.training.structures import StoryStep
 ParseMessage = Callable[[str], Awaitable[Mapping[str, JSON]]]
 #: Lets others work; called between two predictions.
 Pause = Callable[[], Awaitable[None]]
+#: Runs a function with its arguments elsewhere.
+Apart = Callable[..., Awaitable[Any]]
 
 ALL_PASSED = "<!-- All stories passed -->"
 _NONE = "None"
@@ -140,13 +143,15 @@ async def evaluate_stories(
     max_dialogues: int = MAX_DIALOGUES,
     fail_on_errors: bool = False,
     pause: Pause | None = None,
+    apart: Apart | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> Evaluation:
     """Predict every action of the stories, each time from the correct history.
 
     `parse` (end to end) understands the messages of stories that were read so; the story goes on with what it
-    understood. `max_events` is what the releases made of `--max_stories`: a story counts with its last events.
-    Raises `EvaluationFailed` at the first wrong prediction with `fail_on_errors`.
+    understood. `apart` runs what cannot pause, the joining of the stories. `max_events` is what the releases made of
+    `--max_stories`: a story counts with its last events. Raises `EvaluationFailed` at the first wrong prediction with
+    `fail_on_errors`.
     """
     settings = Settings(
         augmentation_factor=0,
@@ -154,7 +159,10 @@ async def evaluate_stories(
         event_limit=max_events,
         max_dialogues=max_dialogues,
     )
-    dialogues = generate(steps, domain, settings).dialogues
+    if apart is None:
+        dialogues = generate(steps, domain, settings).dialogues
+    else:
+        dialogues = (await apart(generate, steps, domain, settings)).dialogues
     evaluation = Evaluation(parse is not None)
     for number, dialogue in enumerate(dialogues):
         if progress is not None:

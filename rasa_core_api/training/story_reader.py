@@ -109,7 +109,7 @@ class StoryReader:
     def reading(self, text: str, source: str) -> Iterator[None]:
         """The same, a line at a time, for callers that have other things to do meanwhile."""
         self._block = None
-        for number, line in enumerate(_NEWLINE.split(text), 1):
+        for number, line in enumerate(_lines(text), 1):
             self._place = Place(source, number)
             self._read_line(line)
             yield
@@ -203,17 +203,23 @@ class StoryReader:
         return [] if event is None else [event]
 
     def _message(self, block: BlockBuilder, text: str) -> None:
-        alternatives = [self._one_message(part.strip()) for part in _alternatives(text)]
+        parts = _alternatives(text)
+        if len(parts) > MAX_FORKS:
+            self._too_many()
+        alternatives = [self._one_message(part.strip()) for part in parts]
         self._forked(lambda: block.add_messages(alternatives, self._place))
 
     def _forked(self, add: Callable[[], T]) -> T:
         try:
             return add()
         except TooManyForks:
-            self._fail(
-                f"this line forks the story into more than {MAX_FORKS} ways; each further '>' in a row doubles them, "
-                "and OR multiplies them by its alternatives: write fewer"
-            )
+            self._too_many()
+
+    def _too_many(self) -> NoReturn:
+        self._fail(
+            f"this line forks the story into more than {MAX_FORKS} ways; each further '>' in a row doubles them, "
+            "and OR multiplies them by its alternatives: write fewer"
+        )
 
     def _one_message(self, text: str) -> UserUttered:
         if self._e2e:
@@ -246,6 +252,14 @@ class StoryReader:
             },
             timestamp=0.0,
         )
+
+
+def _lines(text: str) -> Iterator[str]:
+    done = 0
+    for end in _NEWLINE.finditer(text):
+        yield text[done : end.start()]
+        done = end.end()
+    yield text[done:]
 
 
 def _without_comments(line: str) -> str:
