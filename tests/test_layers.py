@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "rasa_core_api"
 LEVELS: dict[str, int] = {
     # 0 values
     "version": 0, "constants": 0, "exceptions": 0, "jsontext": 0, "messages": 0, "releases": 0, "events": 0,
-    "slots": 0, "concurrency": 0, "interruption": 0, "fair_line": 0,
+    "slots": 0, "concurrency": 0, "interruption": 0, "fair_line": 0, "apart": 0,
     # 1 dialogue state
     "domain": 1, "states": 1, "tracker_views": 1, "tracker_state": 1, "trackers": 1, "featurizers": 1, "encoding": 1,
     # 2 parts

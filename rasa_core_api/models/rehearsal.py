@@ -15,19 +15,14 @@ import mmap
 import os
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from attrs import asdict, frozen
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
-from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from rasa_core_api.apart import Ended, NotStarted, Overdue, ask_apart
 from rasa_core_api.constants import ACTION_LISTEN, JSON
 from rasa_core_api.events import ActionExecuted, Event, UserUttered
 from rasa_core_api.exceptions import RasaCoreError, UnsafeArchive, UnsupportedModel
@@ -132,65 +127,22 @@ def smoke(generation: Generation) -> None:
                 break
 
 
-class _Process(ProcessProtocol):
-    def __init__(self, task: Rehearsal, done: Deferred[bytes]) -> None:
-        self._task = task
-        self._done = done
-        self._answer = b""
-        self._errors = b""
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.write(json.dumps(asdict(self._task)).encode("ascii"))
-        self.transport.closeStdin()
-
-    def outReceived(self, data: bytes) -> None:
-        self._answer = (self._answer + data)[:_LONGEST_ANSWER]
-
-    def errReceived(self, data: bytes) -> None:
-        self._errors = (self._errors + data)[-2000:]
-
-    def processEnded(self, reason: Failure) -> None:
-        if self._done.called:
-            return
-        if reason.check(ProcessDone):
-            self._done.callback(self._answer)
-            return
-        signal = getattr(reason.value, "signal", None)
-        how = f"signal {signal}" if signal else f"exit code {getattr(reason.value, 'exitCode', None)}"
-        log.debug("the rehearsal of a model wrote: {errors}", errors=self._errors.decode("utf-8", "replace"))
-        self._done.errback(UnsupportedModel(f"the model crashed the process that tried it ({how})"))
-
-
 async def rehearse_apart(task: Rehearsal, reactor: Any, time_limit: float = 300.0) -> None:
     """`rehearse` in a process of its own, at low priority, ended after `time_limit` seconds.
 
     Raises `UnsupportedModel`, and `RasaCoreError` where no process can be started.
     """
-    done: Deferred[bytes] = Deferred(lambda _: kill())
-    path = os.pathsep.join(place for place in sys.path if place)
-    environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", PROGRAM]
     try:
-        process = reactor.spawnProcess(_Process(task, done), command[0], command, env=environment)
-    except OSError as error:
-        raise RasaCoreError(f"no process can be started to try the model: {error.strerror}") from error
-
-    def kill() -> None:
-        with suppress(ProcessExitedAlready):
-            process.signalProcess("KILL")
-
-    def end() -> None:
-        # at once: where a grandchild holds the pipes the end of the process is never told
-        done.errback(UnsupportedModel(f"the model was not loaded within {time_limit:g} s"))
-        kill()
-
-    timer: IDelayedCall = reactor.callLater(time_limit, end)
-    try:
-        raw = await done
-    finally:
-        if timer.active():
-            timer.cancel()
+        raw = await ask_apart(
+            ["-c", PROGRAM], asdict(task), reactor, time_limit=time_limit, longest=_LONGEST_ANSWER
+        )
+    except NotStarted as error:
+        raise RasaCoreError(f"no process can be started to try the model: {error}") from error
+    except Overdue:
+        raise UnsupportedModel(f"the model was not loaded within {time_limit:g} s") from None
+    except Ended as error:
+        log.debug("the rehearsal of a model wrote: {errors}", errors=error.errors)
+        raise UnsupportedModel(f"the model crashed the process that tried it ({error})") from error
     try:
         answer = json.loads(raw)
     except ValueError:
