@@ -27,7 +27,7 @@ from rasa_core_api.exceptions import RasaCoreError, UnsupportedModel
 from rasa_core_api.jsontext import encode
 from rasa_core_api.models.shelf import LATEST, Published, Shelf, UnknownModel
 
-log = Logger()
+log = Logger("rasa_core_api.model_server")  # as a program it is `__main__`
 
 DEFAULT_PORT = 8000
 _CHUNK = 64 * 1024

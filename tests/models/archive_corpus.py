@@ -36,7 +36,7 @@ def zipped(*members: tuple[str | zipfile.ZipInfo, bytes], method: int = zipfile.
 def tarred(*members: tuple[str | tarfile.TarInfo, bytes], packed: bool = True, form: int = tarfile.GNU_FORMAT) -> bytes:
     """A tar (gzipped unless told) of these members, in order."""
     target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w", format=form) as archive:
+    with tarfile.open(fileobj=target, mode="w", format=form, encoding="utf-8") as archive:
         for name, content in members:
             info = tarfile.TarInfo(name) if isinstance(name, str) else name
             if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
