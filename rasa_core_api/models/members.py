@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from os import fsencode
 
 from attrs import define, field, frozen
 
@@ -83,6 +84,10 @@ def safe_parts(name: str) -> tuple[str, ...]:
             raise refuse("a file name with a colon", name)
         if _DEVICE.fullmatch(part):
             raise refuse("a file name that is a device on some systems", name)
+    try:
+        fsencode(name)
+    except UnicodeEncodeError:  # where the locale is no UTF-8
+        raise refuse("a name that file names of this system cannot be", name) from None
     return parts
 
 

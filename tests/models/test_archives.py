@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rasa_core_api.exceptions import UnsafeArchive, UnsupportedModel
+from rasa_core_api.models import members
 from rasa_core_api.models.archives import Limits, is_archive, pack_directory, unpack, unpacking
 from tests.models.archive_corpus import CORPUS, GOOD, streamed, tarred, zipped
 
@@ -113,6 +114,14 @@ def test_long_names(tmp_path: Path) -> None:
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         unpack(write(tmp_path, tarred((name, b"x"), form=form)), tmp_path / str(form))
         assert files(tmp_path / str(form)) == {name: b"x"}
+
+
+def test_locale_without_the_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where file names are encoded such that a name cannot be written, it is refused and nothing stays."""
+    monkeypatch.setattr(members, "fsencode", lambda name: name.encode("ascii"))
+    with pytest.raises(UnsafeArchive, match="a name that file names of this system cannot be: member"):
+        unpack(write(tmp_path, zipped(("a", b"x"), ("\u00e9", b"x"))), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_streamed_zip(tmp_path: Path) -> None:
