@@ -85,8 +85,8 @@ def run_parser(program: str = "python -m rasa_core_api.run") -> argparse.Argumen
                      help="dialogue model: a directory, or a zip or tar.gz of one. Not read where the endpoints file "
                      "names a model server")  # fmt: skip
     bot.add_argument("-u", "--nlu", metavar="MODEL",
-                     help="NLU model directory, or project/model where the endpoints file names an NLU server. "
-                     "Without it only messages such as /greet are understood")  # fmt: skip
+                     help="NLU model: a directory or an archive of one; project/model where the endpoints file names "
+                     "an NLU server. Without it only messages such as /greet are understood")  # fmt: skip
     bot.add_argument(
         "--endpoints",
         metavar="FILE",
