@@ -5,15 +5,13 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.constants import BACKLOG
 from rasa_core_api.exceptions import InvalidConfiguration, RasaCoreError
-from rasa_core_api.interruption import ended_by
+from rasa_core_api.interruption import ended_by, stop_once
 from rasa_core_api.settings import (
     PREFIX,
     RunSettings,
@@ -138,6 +136,7 @@ def _run(service: Service, reactor: Any) -> int:
             _open_console(service, reactor)
 
     def started() -> None:
+        stop_once(reactor)
         Deferred.fromCoroutine(begin()).addErrback(fail)
 
     def fail(failure: Any) -> None:
@@ -147,38 +146,9 @@ def _run(service: Service, reactor: Any) -> int:
         reactor.stop()
 
     reactor.callWhenRunning(started)
-    reactor.addSystemEventTrigger("before", "shutdown", _answer_signals, reactor)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopping)
-    _stop_on_hangup(reactor)
     reactor.run()
     return status
-
-
-def _stop_on_hangup(reactor: Any) -> None:
-    """A terminal that closes ends the server as SIGTERM does, unless `nohup` asked otherwise."""
-    from twisted.internet.error import ReactorNotRunning
-
-    def stop() -> None:
-        with suppress(ReactorNotRunning):  # it stops already
-            reactor.stop()
-
-    number = getattr(signal, "SIGHUP", None)  # not on Windows
-    if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-        signal.signal(number, lambda *_: reactor.callFromThread(stop))
-
-
-def _answer_signals(reactor: Any) -> None:
-    """While the server stops, a further signal changes nothing; the reactor would take it for a defect."""
-    from twisted.logger import Logger
-
-    log = Logger("rasa_core_api.run")
-
-    def again(number: int, _: object) -> None:
-        reactor.callFromThread(log.info, "the server is stopping already, turns under way may end first")
-
-    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        if signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL):
-            signal.signal(number, again)
 
 
 async def _listen(service: Service, reactor: Any) -> Any:
@@ -247,7 +217,7 @@ def build_from_environment(environ: Mapping[str, str]) -> Root:
         raise InvalidConfiguration(by_variable(str(error)), **error.details) from error
 
     def started() -> None:
-        _stop_on_hangup(reactor)
+        stop_once(reactor)
         settle_memory()
         Deferred.fromCoroutine(service.start()).addCallbacks(lambda _: service.root.release(), failed)
 
@@ -261,7 +231,6 @@ def build_from_environment(environ: Mapping[str, str]) -> Root:
 
     service.root.hold()  # twistd listens before the store is open
     reactor.callWhenRunning(started)
-    reactor.addSystemEventTrigger("before", "shutdown", _answer_signals, reactor)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopping)
     return service.root
 
