@@ -124,7 +124,8 @@ def logged(server: Program) -> Logged:
         server.ask("POST", "/parse", {"q": "/x{" + json.dumps(mark)})
         server.line("are no JSON")
         said, server.lines[:] = list(server.lines), []
-        return [line for line in said if "are no JSON" not in line]
+        # what was refused in an earlier test is counted up to 10 s later
+        return [line for line in said if "are no JSON" not in line and " more like this in " not in line]
 
     lines()
     return lines
