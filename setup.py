@@ -15,6 +15,7 @@ TEST = [
     "confluent-kafka>=2.5",
     "hypothesis>=6.100",
     "mongomock>=4.3",
+    "orjson>=3.10",
     "pika>=1.3",
     "psycopg[binary]>=3.2",
     "pymongo>=4.9",

@@ -5,22 +5,48 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from rasa_core_api.constants import JSON
+
+try:  # the extra `fast`
+    from orjson import loads as _loads
+except ImportError:
+    _loads = None  # type: ignore[assignment]
 
 #: Nesting beyond this is refused.
 MAX_DEPTH = 100
 
-_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 #: A text that is never closed ends with the document: to look for its end at each of its quotes would take the square.
 _OPENING = re.compile(r'[\[{]|[\]}]|"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+def writer(item_separator: str, key_separator: str, allow_nan: bool) -> Callable[[Any], str]:
+    """What writes values as JSON with sorted keys and escaped non-ASCII, the tool for it made once.
+
+    `json.dumps` and `JSONEncoder.encode` make it anew for each value, which takes longer than writing a small one.
+    """
+    plain = json.JSONEncoder(sort_keys=True, separators=(item_separator, key_separator), allow_nan=allow_nan)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # an interpreter without the accelerator
+        return plain.encode
+    spell = json.encoder.encode_basestring_ascii
+    pieces = make(None, plain.default, spell, None, key_separator, item_separator, True, False, allow_nan)
+
+    def write(value: Any) -> str:
+        return "".join(pieces(value, 0))
+
+    return write
+
+
+_write = writer(",", ":", False)
+
+
 def encode(value: JSON) -> str:
     """Compact JSON with sorted keys and escaped non-ASCII. Raises ValueError for NaN and infinities."""
-    return _encoder.encode(value)
+    return _write(value)
 
 
 def _constant(name: str) -> NoReturn:
@@ -42,6 +68,24 @@ def _int(text: str) -> int:
 
 #: Reads what this project accepts; depth and surrogates are checked apart.
 decoder = json.JSONDecoder(parse_constant=_constant, parse_float=_float, parse_int=_int)
+
+
+#: Digits in a row that may be an integer beyond 64 bits.
+_LONG = re.compile(r"\d{19}")
+
+
+def read_text(text: str, otherwise: json.JSONDecoder = decoder) -> Any:
+    """The value of a JSON text, by orjson where that is installed.
+
+    What it refuses, and integers that it may round, are left to `otherwise`, so that the result is always the same.
+    Raises ValueError like `otherwise`.
+    """
+    if _loads is not None and not _LONG.search(text):
+        try:
+            return _loads(text)
+        except ValueError:
+            pass  # for the reason that the other one gives
+    return otherwise.decode(text)
 
 
 def check_text(raw: bytes) -> str:
@@ -85,6 +129,6 @@ def decode(raw: bytes) -> JSON:
     infinities, numbers beyond a float, nesting deeper than `MAX_DEPTH` and lone surrogates.
     """
     text = check_text(raw)
-    value = decoder.decode(text)
+    value: JSON = read_text(text)
     check_surrogates(text, value)
     return value

@@ -7,12 +7,14 @@ back costs nothing and a turn costs the same in a conversation of any length.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.domain import Domain
 from rasa_core_api.events import EMPTY_PARSE_DATA
+from rasa_core_api.jsontext import writer
+
+_write = writer(", ", ": ", True)
 
 #: Active features of a slot and the place among the applied events where it took its value (-1: initially).
 SlotFeatures = Mapping[str, tuple[tuple[tuple[str, float], ...], int]]
@@ -172,7 +174,7 @@ class StateNode:
 
 def state_text(entries: Mapping[str, float] | None) -> str:
     """One state as memoization keys spell it; `null` stands for padding."""
-    return json.dumps(entries, sort_keys=True).replace('"', "")
+    return _write(entries).replace('"', "")
 
 
 def window(newest: StateNode | None, length: int) -> list[StateNode | None]:

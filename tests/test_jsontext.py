@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasa_core_api.jsontext import decode, encode
+from rasa_core_api import jsontext
+from rasa_core_api.jsontext import decode, encode, writer
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -27,6 +28,67 @@ def test_round_trip(value: object) -> None:
 def test_writing_is_compact_sorted_ascii() -> None:
     """Keys are sorted, blanks left out, non-ASCII escaped."""
     assert encode({"b": 1, "a": "é"}) == '{"a":"\\u00e9","b":1}'
+
+
+@given(VALUES, st.sampled_from([(",", ":"), (", ", ": ")]))
+def test_writers_write_like_the_standard_library(value: object, separators: tuple[str, str]) -> None:
+    """A tool that is made once writes the same text as one that is made for each value."""
+    assert writer(*separators, True)(value) == json.dumps(value, sort_keys=True, separators=separators)
+
+
+def test_writing_without_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that lacks the fast tool writes the same."""
+    monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    assert writer(",", ":", False)({"b": 1.5, "a": "é"}) == '{"a":"\\u00e9","b":1.5}'
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"a": {"b": -float("inf")}}])
+def test_numbers_that_json_has_not_are_never_written(value: object) -> None:
+    """NaN and infinities raise, again and again."""
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            encode(value)  # type: ignore[arg-type]
+
+
+class Without:
+    """What there is without the extra `fast`."""
+
+    def __enter__(self) -> None:
+        self.found = jsontext._loads
+        jsontext._loads = None  # type: ignore[assignment]
+
+    def __exit__(self, *_: object) -> None:
+        jsontext._loads = self.found
+
+
+def outcome(raw: bytes) -> tuple[str, str]:
+    try:
+        return "value", repr(decode(raw))
+    except ValueError as error:
+        return "refused", str(error)
+
+
+@given(VALUES.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20))
+def test_orjson_changes_nothing(raw: bytes) -> None:
+    """Documents are read, or refused for a reason, with the extra `fast` as without it."""
+    assert jsontext._loads is not None, "the tests need the extra `fast`"
+    found = outcome(raw)
+    with Without():
+        assert outcome(raw) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("-0", "-0.0", "1e-400", "1E5", "1e16", "18446744073709551616", "9" * 308, "0.1234567890123456789", "1e999"),
+        *('"\\ud83d\\ude00"', '{"a":1,"a":2}', "NaN", '"\\u0000"', '"\x01"', "\t[1]\n", "[1,]"),
+    ],
+)
+def test_orjson_at_the_edges(text: str) -> None:
+    """Large numbers, zeros, pairs of surrogates and blanks are the same with the extra `fast`."""
+    found = outcome(text.encode())
+    with Without():
+        assert outcome(text.encode()) == found
 
 
 @pytest.mark.parametrize(

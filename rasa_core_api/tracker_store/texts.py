@@ -9,6 +9,7 @@ from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import Event
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import RasaCoreError, StoreUnavailable
+from rasa_core_api.jsontext import read_text
 
 #: Most events of one block, so that a log can be read in pages of even size.
 BLOCK_EVENTS = 128
@@ -18,7 +19,7 @@ BLOCK_CHARACTERS = 131_072
 _AT_ONCE = 64
 _CHARACTERS_AT_ONCE = 65_536
 
-_decoder = json.JSONDecoder()
+_decoder = json.JSONDecoder()  # what is stored was checked when it came
 _set = object.__setattr__
 
 
@@ -74,7 +75,7 @@ class StoredEvents:
     def decode_lines(self, lines: list[str]) -> list[Event]:
         """The events of some lines, at once. Raises `StoreUnavailable` where one is damaged."""
         try:
-            values = _decoder.decode("[" + ",".join(lines) + "]")
+            values = read_text("[" + ",".join(lines) + "]", _decoder)
             events = []
             read = self._reader.read
             for line, value in zip(lines, values, strict=True):
