@@ -73,18 +73,28 @@ class _Reader:
         self.connection.close()
 
     def run(self, jobs: Sequence[CallJob]) -> None:
+        import sqlite3
+
         execute = self.connection.execute
-        for job in jobs:
+        try:
+            execute("BEGIN")  # one state of the file for all statements of the group
             try:
-                execute("BEGIN")  # one state of the file for all statements of the job
-                try:
-                    job.result = job.function(self.connection, *job.arguments)
-                finally:
-                    execute("ROLLBACK")
-            except RasaCoreError as error:
-                job.error = error
-            except Exception as error:
-                job.error = unavailable(error)
+                for job in jobs:
+                    self._answer(job)
+            finally:
+                execute("ROLLBACK")
+        except sqlite3.Error as error:
+            failure = unavailable(error)
+            for job in jobs:
+                job.result, job.error = None, failure
+
+    def _answer(self, job: CallJob) -> None:
+        try:
+            job.result = job.function(self.connection, *job.arguments)
+        except RasaCoreError as error:
+            job.error = error
+        except Exception as error:
+            job.error = unavailable(error)
 
 
 def _read(

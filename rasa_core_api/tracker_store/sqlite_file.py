@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x52436176
 #: Seconds to wait for another process that writes.
 BUSY_TIMEOUT = 5.0
+#: Prepared statements that a connection keeps: one for each number of rows that go in together.
+STATEMENTS = 256
 #: Seconds between two tries where it has to be asked again.
 RETRY = 0.01
 
@@ -98,7 +100,7 @@ def connect(path: Path, where: str) -> Connection:
     except OSError as error:
         raise InvalidConfiguration(f"{where}: cannot open {path}: {error.strerror}") from error
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, cached_statements=STATEMENTS)
         try:
             _prepare_in_turn(connection, path, where)
         except BaseException:

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 #: Conversations whose last number is remembered between transactions.
 _KNOWN = 50_000
-#: Rows that go in with one statement: each statement lets go of the interpreter once and has to get it back.
-_ROWS = (64, 16, 4, 1)
+#: Most rows that go in with one statement: each statement lets go of the interpreter and has to get it back.
+_ROWS = 64
+# row, end and start of a conversation
+_PLACE = (
+    "id, coalesce((SELECT seq + count FROM blocks WHERE conversation = id ORDER BY seq DESC LIMIT 1), start), start"
+    " FROM conversations"
+)
 
 
 class WriteJob(Job[Any]):
@@ -39,14 +44,23 @@ class WriteJob(Job[Any]):
         raise NotImplementedError
 
 
-class Append(WriteJob):
-    """Add blocks to the log that ends at `end`; the result is the new end."""
+class LogJob(WriteJob):
+    """Something about a conversation's log."""
 
-    __slots__ = ("blocks", "count", "end", "note", "sender_id")
+    __slots__ = ("sender_id",)
 
-    def __init__(self, sender_id: str, end: int, count: int, blocks: list[Block], note: TurnNote = NO_NOTE) -> None:
+    def __init__(self, sender_id: str) -> None:
         super().__init__()
         self.sender_id = sender_id
+
+
+class Append(LogJob):
+    """Add blocks to the log that ends at `end`; the result is the new end."""
+
+    __slots__ = ("blocks", "count", "end", "note")
+
+    def __init__(self, sender_id: str, end: int, count: int, blocks: list[Block], note: TurnNote = NO_NOTE) -> None:
+        super().__init__(sender_id)
         self.end = end
         self.count = count
         self.blocks = blocks
@@ -63,14 +77,13 @@ class Append(WriteJob):
         return self.end + self.count
 
 
-class Replace(WriteJob):
+class Replace(LogJob):
     """Put another log in the place of the old one; the blocks count from 0. The result is its start and end."""
 
-    __slots__ = ("blocks", "count", "note", "sender_id")
+    __slots__ = ("blocks", "count", "note")
 
     def __init__(self, sender_id: str, count: int, blocks: list[Block], note: TurnNote = NO_NOTE) -> None:
-        super().__init__()
-        self.sender_id = sender_id
+        super().__init__(sender_id)
         self.count = count
         self.blocks = blocks
         self.note = note
@@ -91,29 +104,24 @@ class Replace(WriteJob):
         return start, start + self.count
 
 
-class Delete(WriteJob):
+class Delete(LogJob):
     """Remove a conversation; the result tells whether there was one."""
 
-    __slots__ = ("sender_id",)
-
-    def __init__(self, sender_id: str) -> None:
-        super().__init__()
-        self.sender_id = sender_id
+    __slots__ = ()
 
     def apply(self, writer: SqliteWriter) -> bool:
         return writer.delete(self.sender_id)
 
 
-class Claim(WriteJob):
+class Claim(LogJob):
     """Claim the log that ends at `end`."""
 
-    __slots__ = ("birth", "end", "key", "owner", "seconds", "sender_id")
+    __slots__ = ("birth", "end", "key", "owner", "seconds")
     durable = False
 
     def __init__(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float, birth: int = 0) -> None:
-        super().__init__()
+        super().__init__(sender_id)
         self.birth = birth
-        self.sender_id = sender_id
         self.end = end
         self.owner = owner
         self.key = key
@@ -170,6 +178,7 @@ class SqliteWriter:
         self._now = now
         self._on_foreign = on_foreign
         self._places: dict[str, list[int]] = {}  # sender id: row, end and start
+        self._absent: set[str] = set()  # conversations that the file did not have when the transaction began
         self._next_row = 0
         self._version = -1
         self._new: list[tuple[int, str, int]] = []
@@ -232,6 +241,7 @@ class SqliteWriter:
             self._version = version
             self._forget()
             self._on_foreign()
+        self._look_up(jobs)
         for job in jobs:
             try:
                 job.error = None
@@ -240,8 +250,23 @@ class SqliteWriter:
                 job.error = error
         self.flush()
         execute("COMMIT")
+        self._absent.clear()
+
+    def _look_up(self, jobs: Sequence[WriteJob]) -> None:
+        """Find all places that the jobs need and that are not known."""
+        absent = {job.sender_id for job in jobs if isinstance(job, LogJob)}.difference(self._places)
+        names = list(absent)
+        for begin in range(0, len(names), _ROWS):
+            some = names[begin : begin + _ROWS]
+            marks = ",".join("?" * len(some))
+            found = self.connection.execute(f"SELECT sender_id, {_PLACE} WHERE sender_id IN ({marks})", some)
+            for sender_id, *place in found.fetchall():
+                absent.discard(sender_id)
+                self._remember(sender_id, place)
+        self._absent = absent
 
     def _roll_back(self) -> None:
+        self._absent.clear()
         self._new.clear()
         self._rows.clear()
         if self.connection.in_transaction:
@@ -260,12 +285,9 @@ class SqliteWriter:
         """The row, the end and the start of a conversation."""
         place = self._places.get(sender_id)
         if place is None:
-            row = self.connection.execute(
-                "SELECT id, coalesce("
-                "(SELECT seq + count FROM blocks WHERE conversation = id ORDER BY seq DESC LIMIT 1), start), start"
-                " FROM conversations WHERE sender_id = ?",
-                (sender_id,),
-            ).fetchone()
+            if sender_id in self._absent:
+                return None
+            row = self.connection.execute(f"SELECT {_PLACE} WHERE sender_id = ?", (sender_id,)).fetchone()
             if row is None:
                 return None
             place = self._remember(sender_id, list(row))
@@ -293,6 +315,7 @@ class SqliteWriter:
         row = self._next_row
         self._next_row += 1
         place = self._remember(sender_id, [row, 0, 0])
+        self._absent.discard(sender_id)
         self._new.append((row, sender_id, 0))
         return place
 
@@ -335,7 +358,7 @@ class SqliteWriter:
         begin = 0
         one = "(" + ",".join("?" * width) + ")"
         while begin < len(rows):
-            count = next(count for count in _ROWS if count <= len(rows) - begin)
+            count = min(_ROWS, len(rows) - begin)
             values = [value for row in rows[begin : begin + count] for value in row]
             self.connection.execute(statement + ",".join([one] * count), values)
             begin += count

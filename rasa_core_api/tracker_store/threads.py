@@ -1,9 +1,9 @@
-"""A thread of its own for a database's file: jobs go in one by one, and are worked off as many as wait."""
+"""A thread of its own for a database: jobs are handed to it in groups, and are worked off a group at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
@@ -82,15 +82,22 @@ class _Stop(Job[None]):
 
 
 class JobThread(Generic[JobT]):
-    """Runs a worker in a thread and hands its results to the reactor, a group in one go."""
+    """Runs a worker in a thread and hands its results to the reactor, a group in one go.
+
+    One group is at the thread, what comes meanwhile waits here and is the next one. Each hand-over makes the thread and
+    the reactor contend for the interpreter, so that the fewer there are the less a job costs.
+    """
 
     def __init__(self, reactor: Reactor, name: str, worker: Worker[JobT], time_limit: float = TIME_LIMIT) -> None:
         self._reactor = reactor
         self._name = name
         self._worker = worker
         self._time_limit = time_limit
-        self._queue: SimpleQueue[JobT | _Stop] = SimpleQueue()
-        self._waiting: dict[int, JobT] = {}  # in the order they came
+        self._queue: SimpleQueue[list[JobT] | _Stop] = SimpleQueue()  # to the thread
+        self._waiting: dict[int, JobT] = {}  # for an answer, in the order they came
+        self._next: list[JobT] = []  # not handed over yet
+        self._handing = False  # a group is at the thread, or is about to be handed over
+        self._stop: _Stop | None = None
         self._watch: IDelayedCall | None = None
         self._running = False
 
@@ -103,7 +110,7 @@ class JobThread(Generic[JobT]):
 
     def submit(self, job: JobT) -> Deferred[Any]:
         """Queue a job. Raises `StoreUnavailable` where too many wait, or the thread does not run."""
-        if not self._running or len(self._waiting) >= MAX_WAITING or self._queue.qsize() >= MAX_WAITING:
+        if not self._running or len(self._waiting) >= MAX_WAITING or len(self._next) >= MAX_WAITING:
             raise StoreUnavailable(
                 "The conversation store is overloaded: too much is waiting to be written."
                 if self._running
@@ -113,7 +120,10 @@ class JobThread(Generic[JobT]):
         self._waiting[id(job)] = job
         if self._watch is None:
             self._watch = self._reactor.callLater(self._time_limit, self._look)
-        self._queue.put(job)
+        self._next.append(job)
+        if not self._handing:
+            self._handing = True
+            self._reactor.callLater(0, self._hand_over)  # with all that this round of the reactor brings
         return job.done
 
     def stop(self) -> Deferred[None]:
@@ -123,8 +133,23 @@ class JobThread(Generic[JobT]):
             stop.done.callback(None)
             return stop.done
         self._running = False
-        self._queue.put(stop)
+        self._stop = stop
+        if not self._handing:
+            self._queue.put(stop)
         return stop.done
+
+    def _hand_over(self) -> None:
+        jobs = self._next
+        group: list[JobT] = []
+        while jobs and not group:
+            group = [job for job in jobs[:MAX_GROUP] if not job.done.called]  # some were given up
+            del jobs[:MAX_GROUP]
+        if group:
+            self._queue.put(group)
+            return
+        self._handing = False
+        if self._stop is not None:
+            self._queue.put(self._stop)
 
     def _look(self) -> None:
         """Give up the jobs that wait for too long: the disk may be stuck."""
@@ -150,33 +175,15 @@ class JobThread(Generic[JobT]):
             call(self._refused, opened, error)
             return
         call(opened.callback, None)
-        while True:
-            first = queue.get()
-            group: list[JobT] = []
-            stop: _Stop | None = None
-            if isinstance(first, _Stop):
-                stop = first
-            else:
-                group.append(first)
-                while len(group) < MAX_GROUP:
-                    try:
-                        job = queue.get_nowait()
-                    except Empty:
-                        break
-                    if isinstance(job, _Stop):
-                        stop = job
-                        break
-                    group.append(job)
-                self._work(group)
-                call(self._deliver, group, 0)
-            if stop is not None:
-                try:
-                    worker.close()
-                except Exception as error:
-                    call(self._closed, stop, Failure(error))
-                else:
-                    call(self._closed, stop, None)
-                return
+        while not isinstance(group := queue.get(), _Stop):
+            self._work(group)
+            call(self._done, group)
+        try:
+            worker.close()
+        except Exception as error:
+            call(self._closed, group, Failure(error))
+        else:
+            call(self._closed, group, None)
 
     def _work(self, group: list[JobT]) -> None:
         try:
@@ -200,6 +207,11 @@ class JobThread(Generic[JobT]):
             stop.done.callback(None)
         else:
             stop.done.errback(failure)
+
+    def _done(self, group: list[JobT]) -> None:
+        """Give the thread its next group before the callers of this one go on."""
+        self._hand_over()
+        self._deliver(group, 0)
 
     def _deliver(self, group: list[JobT], begin: int) -> None:
         began = perf_counter()

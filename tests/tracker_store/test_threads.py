@@ -62,17 +62,21 @@ def started(worker: Adder) -> tuple[FakeReactor, JobThread[Job[int]]]:
 
 
 def test_what_waits_is_one_group() -> None:
-    """Jobs that come while the worker is busy are its next group."""
+    """Jobs of one round of the reactor are a group, and those that come while the worker is busy are the next one."""
     worker = Adder()
     reactor, thread = started(worker)
     done: list[Any] = []
     for _ in range(20):
         thread.submit(Job()).addCallback(done.append)
+    reactor.advance(0)
+    for _ in range(30):
+        thread.submit(Job()).addCallback(done.append)
+    reactor.advance(0)
     worker.go.set()
-    while len(done) < 20:
+    while len(done) < 50:
         reactor.run_one()
         reactor.advance(0)
-    assert sum(worker.groups) == 20 and len(worker.groups) <= 2
+    assert worker.groups == [20, 30]
     thread.stop()
     reactor.run_one()
     assert reactor.getDelayedCalls() == []
@@ -95,8 +99,25 @@ def test_stuck_worker() -> None:
     stopped = thread.stop()
     while not stopped.called:
         reactor.run_one()
-    assert sum(worker.groups) == 2
+    assert worker.groups == [1]  # what was given up before it began is not done any more
     assert len(failures) == 2
+
+
+def test_stop_works_off_what_waits() -> None:
+    """Jobs that wait when the thread is told to stop are done; nothing is taken on any more."""
+    worker = Adder()
+    worker.go.set()
+    reactor, thread = started(worker)
+    done: list[Any] = []
+    thread.submit(Job()).addCallback(done.append)
+    stopped = thread.stop()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        thread.submit(Job())
+    reactor.advance(0)
+    while not stopped.called:
+        reactor.run_one()
+    assert done == [1]
+    assert reactor.getDelayedCalls() == []
 
 
 def test_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +141,7 @@ def test_broken_worker(logged: LoggedFailures) -> None:
     reactor, thread = started(worker)
     failures: list[Any] = []
     thread.submit(Job()).addErrback(failures.append)
+    reactor.advance(0)
     reactor.run_one()
     reactor.run_one()
     assert [failure.type for failure in failures] == [StoreUnavailable]
@@ -127,6 +149,7 @@ def test_broken_worker(logged: LoggedFailures) -> None:
     worker.fails = False
     results: list[Any] = []
     thread.submit(Job()).addCallback(results.append)
+    reactor.advance(0)
     reactor.run_one()
     assert results == [1]
     thread.stop()
