@@ -32,8 +32,6 @@ EXTRAS = {
     "amqp": ["pika>=1.3"],
     "kafka": ["confluent-kafka>=2.5"],
     "mongo": ["pymongo>=4.9"],
-    "metrics": ["prometheus_client>=0.20"],
-    "cli": ["questionary>=2.0"],
     "test": TEST,
     "dev": [*TEST, "mypy>=1.13", "mypy-zope>=1.0.9", "ruff>=0.8", "tox>=4"],
 }
