@@ -27,7 +27,7 @@ def collect(recipient_id: str, response: Mapping[str, JSON], release: Release) -
             for element in response["elements"]
         ]
     elif buttons:
-        messages.append(BotMessage(recipient_id, text="" if text is None else text, buttons=buttons))
+        messages.append(BotMessage(recipient_id, text=text, buttons=buttons))
     elif text:
         if "\n\n" in text:
             messages += [BotMessage(recipient_id, text=part) for part in text.split("\n\n") if part]
