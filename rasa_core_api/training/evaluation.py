@@ -252,7 +252,7 @@ class _Run:
         if all(right == found for right, found in pairs):
             self._shown.append(event)
             return
-        comment = f"   <!-- predicted: {intent}: {marked_text(event.text or '', entities)} -->"
+        comment = f"   <!-- predicted: {intent}: {marked_text(event.text or '', entities, every=True)} -->"
         self._shown.append(evolve(event, text=(event.text or "") + comment))
         self._fail(f"the NLU understands {wanted!r} as {intent!r}")
 

@@ -125,6 +125,18 @@ def test_end_to_end() -> None:
     )
 
 
+def test_entities_in_one_place() -> None:
+    """As in 0.12 to 0.14 entities of one place, and such that overlap, are marked one after another in a story."""
+    b = {"entity": "b", "value": "y", "start": 5, "end": 8}
+    a = {"entity": "a", "value": "x", "start": 5, "end": 8}
+    c = {"entity": "c", "value": "z", "start": 6, "end": 9}
+    text = "0123456789ab"
+    assert story_of("sid", [said("i", c, b, a, text=text)], e2e=True) == (
+        "## sid\n* i: 01234[567](b:y)[567](a:x)[678](c:z)9ab\n"
+    )
+    assert marked_text(text, [c, b, a]) == "01234[567](b:y)89ab"
+
+
 @pytest.mark.parametrize("place", [{}, {"start": None, "end": 2}, {"start": 1, "end": 90}, {"start": 3, "end": 3}])
 def test_entities_without_a_place(place: dict[str, Any]) -> None:
     """An entity that lies nowhere in the text leaves it unmarked."""
