@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from attrs import field, frozen
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -378,7 +379,7 @@ class OutgoingHTTP:
             reason = innermost(error)
             if isinstance(reason, CancelledError):
                 raise reason from None
-            raise ConnectionFailed(f"{url} cannot be reached: {words_of(reason)}", url=url) from error
+            raise ConnectionFailed(f"{url} {_fault(reason)}", url=url) from error
         finally:
             if timer.active():
                 timer.cancel()
@@ -433,6 +434,18 @@ def innermost(error: BaseException) -> BaseException:
             break
         error = reasons[-1].value
     return error
+
+
+def _fault(error: BaseException) -> str:
+    """What is wrong with a server whose call failed for this reason; never what it sent."""
+    from twisted.web.client import ResponseDone
+    from twisted.web.http import PotentialDataLoss, _DataLoss
+
+    if type(error).__name__ == "ParseError":  # of a private module of Twisted
+        return "does not speak HTTP"
+    if isinstance(error, (ConnectionDone, ConnectionLost, ResponseDone, PotentialDataLoss, _DataLoss)):
+        return "closed the connection before its answer was complete"
+    return f"cannot be reached: {words_of(error)}"
 
 
 def words_of(error: BaseException) -> str:

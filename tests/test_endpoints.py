@@ -441,15 +441,19 @@ async def test_an_answer_without_length(loopback: Loopback) -> None:
 @pytest_twisted.ensureDeferred
 async def test_half_an_answer(loopback: Loopback) -> None:
     """A connection that breaks in the middle of an answer is a failure, not a short answer."""
-    loopback.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}"
-    with pytest.raises(ConnectionFailed, match="cannot be reached"):
-        await loopback.call()
-    loopback.answer = b""
-    with pytest.raises(ConnectionFailed):
-        await loopback.call()
-    loopback.answer = b"this is not HTTP\r\n\r\n"
-    with pytest.raises(ConnectionFailed):
-        await loopback.call()
+    for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}", b"HTTP/1.1 200 OK\r\nConte", b""):
+        loopback.answer = answer
+        with pytest.raises(ConnectionFailed, match=r"/x closed the connection before its answer was complete$"):
+            await loopback.call()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_is_no_http(loopback: Loopback) -> None:
+    """The failure says so, and not what was sent: that is none of a log's business."""
+    for answer in (b"this is not HTTP\r\n\r\n", b"HTTP/1.1 much OK\r\n\r\n"):
+        loopback.answer = answer
+        with pytest.raises(ConnectionFailed, match=r"/x does not speak HTTP$"):
+            await loopback.call()
 
 
 @pytest_twisted.ensureDeferred
