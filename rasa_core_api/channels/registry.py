@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from traceback import format_exc
 from typing import Any
 
 from twisted.logger import Logger
@@ -112,9 +113,17 @@ def _open(name: str, settings: Mapping[str, JSON] | None, find_class: Callable[[
         kind: type[InputChannel] = getattr(import_module(f"rasa_core_api.channels.{module}"), attribute)
         if name in _PLAIN and settings:
             log.warn("the channel {name} has no settings, ignored: {keys}", name=name, keys=", ".join(settings))
-    else:
-        kind = _class_of(name, find_class)
-    return kind.from_credentials(settings)
+        return kind.from_credentials(settings)
+    kind = _class_of(name, find_class)
+    try:
+        return kind.from_credentials(settings)
+    except InvalidConfiguration:
+        raise
+    except Exception as error:
+        log.debug("the channel {name} cannot be made:\n{trace}", name=name, trace=format_exc())
+        raise InvalidConfiguration(
+            f"the channel '{name}' cannot be made from its settings: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _class_of(path: str, find_class: Callable[[str], type[Any]]) -> type[InputChannel]:

@@ -34,6 +34,13 @@ class Rootless(Mine):
         return "/"
 
 
+class Demanding(Mine):
+    """A channel that cannot do without a setting."""
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings["password"])
+
+
 PATH = f"{__name__}.Mine"
 
 
@@ -102,13 +109,20 @@ def test_by_module_path(file: Any) -> None:
         (f"{__name__}.Nothing", "Failed to find input channel class .*Nothing"),
         ("pathlib.Path", "is no rasa_core_api.channels.InputChannel"),
         (f"{__name__}.Rootless", "no usable URL prefix"),
+        (f"{__name__}.Demanding", r"'.*\.Demanding' cannot be made from its settings: TypeError: 'NoneType'"),
+        ("..", r"Failed to find input channel class for .*is not the path of a class"),
+        ("broken_module.Channel", "cannot import 'broken_module.Channel': ZeroDivisionError: division by zero"),
         ("callback", "To use the callback input channel, you need to pass a credentials file"),
     ],
 )
-def test_channels_that_cannot_be_opened(connector: str, words: str) -> None:
+def test_channels_that_cannot_be_opened(
+    connector: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What cannot be opened is named, with the reason."""
+    (tmp_path / "broken_module.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InvalidConfiguration, match=words):
-        opened(connector, trusted=(__name__, "no", "pathlib"))
+        opened(connector, trusted=(__name__, "no", "pathlib", "broken_module", "."))
 
 
 @pytest.mark.parametrize(
