@@ -42,7 +42,7 @@ class CallbackGenerator(ResponseGenerator):
             raise ResponseFailed(
                 f"the response generation server did not answer JSON for {template!r}: {error}"
             ) from None
-        if response is None or response == "":
+        if response is None or response == "" or response == {}:
             return None
         return checked_response(response, template)
 
@@ -55,8 +55,8 @@ def checked_response(response: JSON, template: str) -> Response:
 
     if not isinstance(response, dict):
         raise ResponseFailed(f"the answer for {template!r} is no JSON object")
-    if not isinstance(response.get("text"), str):
-        raise ResponseFailed(f"the answer for {template!r} has no 'text'")
+    if not isinstance(response.get("text", ""), str):
+        raise ResponseFailed(f"'text' of the answer for {template!r} is no text")
     for name in ("buttons", "elements"):
         if not objects(response.get(name)):
             raise ResponseFailed(f"'{name}' of the answer for {template!r} is no list of objects")
