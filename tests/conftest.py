@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from rasa_core_api.training.console import use_one_thread
+
+#: A busy machine makes no test of properties fail.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 use_one_thread(os.environ)  # as the programs do, before numpy is imported: several threads slow each other down
 
