@@ -249,14 +249,17 @@ class Processor:
         known = model.action_fingerprints.get(name)
         if not isinstance(known, Mapping):
             return
-        trained = known.get("slots") or []
+        slots = known.get("slots")
+        trained = slots if isinstance(slots, list) else []
         new = sorted(
-            event.key
-            for event in events
-            if isinstance(event, SlotSet)
-            and event.key not in trained
-            and event.key in model.domain.slot_by_name
-            and model.domain.slot_by_name[event.key].width
+            {
+                event.key
+                for event in events
+                if isinstance(event, SlotSet)
+                and event.key not in trained
+                and event.key in model.domain.slot_by_name
+                and model.domain.slot_by_name[event.key].width
+            }
         )
         if new:
             log.warn("the action {action} sets slots that it never set in the stories: {slots}", action=name, slots=new)

@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, globalLogPublisher
 
 from rasa_core_api.endpoints import EndpointConfig, Endpoints, OutgoingFailed
 from rasa_core_api.exceptions import StoreUnavailable, UnknownAction
 from rasa_core_api.messages import UserMessage
+from rasa_core_api.models.generation import Generation
+from rasa_core_api.policies.ensemble import Ensemble
 from rasa_core_api.tracker_store.memory import MemoryStore
-from tests.fakes import Bot, FakeHTTP
+from tests.fakes import Bot, FakeHTTP, ScriptPolicy
 from tests.samples import domain
 
 ACTIONS = "http://actions/webhook"
@@ -65,6 +68,27 @@ def test_remote_action() -> None:
     assert said[2] == {"recipient_id": "u", "text": "hello oslo"}
     assert bot.kinds()[2:6] == ["action action_search", "slot city", "bot", "bot"]
     assert bot.log()[3]["timestamp"] == bot.clock.seconds()
+
+
+@pytest.mark.parametrize(
+    ("slots", "told"),
+    [(["mood"], [["city"]]), (["city", "mood"], []), (None, [["city", "mood"]]), (7, [["city", "mood"]])],
+)
+def test_slots_that_an_action_never_set_in_training(slots: Any, told: list[list[str]]) -> None:
+    """Each of them is named once, however often it is set; slots without features do not matter."""
+    names = ["mood", "city", "city", "note", "unknown"]
+    answer = {"events": [{"event": "slot", "name": name, "value": "good"} for name in names]}
+    bot = bot_with(lambda call: (200, answer))
+    metadata = {"action_fingerprints": {"action_search": {"slots": slots}}}
+    ensemble = Ensemble([ScriptPolicy(SCRIPT)], bot.domain)
+    bot.agent.install(Generation(domain=bot.domain, ensemble=ensemble, fingerprint="f", metadata=metadata))
+    lines: list[LogEvent] = []
+    globalLogPublisher.addObserver(lines.append)  # type: ignore[arg-type]
+    try:
+        bot.say("/inform")
+    finally:
+        globalLogPublisher.removeObserver(lines.append)  # type: ignore[arg-type]
+    assert [line["slots"] for line in lines if "slots" in line] == told
 
 
 def test_version_is_sent_from_0_13() -> None:
