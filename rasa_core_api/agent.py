@@ -33,7 +33,7 @@ from rasa_core_api.messages import KEEP_ANSWERS, BotMessage, RequestKey, UserMes
 from rasa_core_api.models.generation import Generation
 from rasa_core_api.predictions import Scored, predicted_by, preferred_by, scored
 from rasa_core_api.processor import Processor
-from rasa_core_api.reminders import Reminders
+from rasa_core_api.reminders import Reminders, standing
 from rasa_core_api.remote_protocol import NextAction, RemoteProtocol
 from rasa_core_api.retention import Retention
 from rasa_core_api.served_model import ServedModel
@@ -407,6 +407,15 @@ class Agent:
         return await self._lessons.evaluate(stories, e2e, self.in_thread)
 
     # --- reminders and the end -----------------------------------------------------------------------
+
+    async def reminders(self, sender_id: str) -> list[Reminder]:
+        """Those that wait for their time, the earliest first; what the conversation made void is not among them."""
+        found = await self.store.reminders(sender_id)
+        if not found or not self.is_ready:
+            return found
+        async with self._lines.of(sender_id):
+            await self.slices.breathe()
+            return standing(await self._current(sender_id), found)
 
     async def _remind(self, reminder: Reminder, output: object) -> bool:
         if output is None and reminder.channel is not None:

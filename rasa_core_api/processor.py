@@ -35,7 +35,7 @@ from rasa_core_api.interpreter import RegexInterpreter
 from rasa_core_api.messages import BotMessage, RequestKey, UserMessage
 from rasa_core_api.policies.ensemble import Choice
 from rasa_core_api.policies.policy import OneHot
-from rasa_core_api.reminders import is_cancelled, reminder_event
+from rasa_core_api.reminders import reminder_event, standing
 from rasa_core_api.tracker_store.turns import Reminder
 from rasa_core_api.trackers import Tracker
 from rasa_core_api.turn_values import Model, OutputChannel, Turn
@@ -279,7 +279,7 @@ class Processor:
             tracker = turn.tracker
             if not turn.resumed:
                 event = reminder_event(tracker, reminder)
-                if event is None or is_cancelled(tracker, event):
+                if event is None or not standing(tracker, [reminder]):
                     log.debug("a reminder is void")
                     return
                 tracker.update(UserUttered(text=None, parse_data=EMPTY_PARSE_DATA, timestamp=self.now()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timezone
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -77,20 +77,24 @@ def reminder_event(tracker: Tracker, reminder: Reminder) -> ReminderScheduled | 
     return event if isinstance(event, ReminderScheduled) and event.name == reminder.name else None
 
 
-def is_cancelled(tracker: Tracker, reminder: ReminderScheduled) -> bool:
-    """Whether a reminder of the log is void: past when it was asked for, or by the way the conversation went on."""
-    if is_late(reminder):
-        return True
-    if not any(event is reminder for event in tracker.applied_events()):
-        return True
-    if not reminder.kill_on_user_message:
-        return False
-    for event in reversed(tracker.events):
-        if event is reminder:
-            return False
+def standing(tracker: Tracker, reminders: Sequence[Reminder]) -> list[Reminder]:
+    """Those that are not void: asked for in time, and not undone by the way the conversation went on."""
+    applied = set(map(id, tracker.applied_events()))
+    events, start = tracker.events, tracker.start
+    said = len(events) - 1  # where the user said something last
+    while said >= 0:
+        event = events[said]
         if isinstance(event, UserUttered) and event.text:
-            return True
-    return True
+            break
+        said -= 1
+    found = []
+    for reminder in reminders:
+        asked = reminder_event(tracker, reminder)
+        if asked is None or id(asked) not in applied or is_late(asked):
+            continue
+        if reminder.seq - start > said or not asked.kill_on_user_message:
+            found.append(reminder)
+    return found
 
 
 @define(eq=False)

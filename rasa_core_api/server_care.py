@@ -66,7 +66,7 @@ class CareRoutes:
     @rights(ALWAYS)
     async def reminders(self, request: Request, sender_id: str) -> bytes:
         """The reminders that wait for their time."""
-        found = await self._agent.store.reminders(sender_id)
+        found = await self._agent.reminders(sender_id)
         return send_json(request, [{"name": reminder.name, "due": reminder.due} for reminder in found])
 
     @app.route("/conversations/<sender_id>/reminders", methods=["DELETE"])

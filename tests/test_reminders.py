@@ -27,7 +27,7 @@ from rasa_core_api.reminders import (
     WORD,
     Reminders,
     due_at,
-    is_cancelled,
+    standing,
 )
 from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.turns import Reminder, TurnNote
@@ -444,4 +444,4 @@ def test_one_that_was_past_when_it_was_asked_for(late: float, void: bool) -> Non
     reminder = ReminderScheduled(action_name="utter_greet", trigger_date_time=when, name="r", timestamp=asked)
     tracker = Tracker("u", DOMAIN)
     tracker.extend([reminder])
-    assert is_cancelled(tracker, reminder) is void
+    assert (standing(tracker, [Reminder("u", "r", asked - late, 0)]) == []) is void

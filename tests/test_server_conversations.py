@@ -831,3 +831,18 @@ def test_reminders(bot: Bot, wire: Wire, actions: Actions) -> None:
     assert wire.ask("DELETE", "/conversations/u/reminders").status == 204
     assert wire.get("/conversations/u/reminders").json() == []
     assert wire.get("/conversations/nobody/reminders").json() == []
+
+
+@pytest.mark.parametrize(
+    ("then", "left"),
+    [("/greet", ["stays"]), ("/restart", []), (None, ["goes", "stays"])],
+)
+def test_void_reminders_are_not_listed(wire: Wire, actions: Actions, then: str | None, left: list[str]) -> None:
+    """A reminder that will not fire, since the conversation went on, waits no more."""
+    reminder = {"event": "reminder", "action": "utter_bye", "date_time": "1970-01-13T00:00:00"}
+    events = [{**reminder, "name": "goes"}, {**reminder, "name": "stays", "kill_on_user_msg": False}]
+    actions.answer = (200, {"events": events})
+    wire.post("/conversations/u/respond", {"query": "/inform"})
+    if then is not None:
+        wire.post("/conversations/u/respond", {"query": then})
+    assert [found["name"] for found in wire.get("/conversations/u/reminders").json()] == left
