@@ -161,10 +161,12 @@ async def _listen(service: Service, reactor: Any) -> Any:
         port = reactor.listenTCP(service.settings.port, service.site, backlog=BACKLOG)
     else:
         await service.may_listen()
-        port = reactor.adoptStreamPort(service.worker.listens, socket.AF_INET, service.site)
-        os.close(service.worker.listens)
-        # one after another, so that the other workers take their part of a burst
-        port.numberAccepts = 1
+        from rasa_core_api.accepting import Counts, FairPort
+
+        worker, site = service.worker, service.site
+        port = reactor.adoptStreamPort(worker.listens, socket.AF_INET, site)
+        os.close(worker.listens)
+        FairPort(port, reactor, Counts(worker.shared, worker.number, worker.of), site.crowd.__len__)
     keep_alive(port.socket)
     if service.worker is not None:
         service.listening()
