@@ -7,22 +7,23 @@ moves after the broker confirmed, so that a crash in between repeats events and 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rasa_core_api.brokers import EventBroker, Message, messages_of
+from rasa_core_api.brokers import BrokerFailed, EventBroker, Message, MessageRefused, messages_of
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration, NotBuilt, RasaCoreError
 from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.turns import FeedEntry
 
 log = Logger()
 T = TypeVar("T")
@@ -68,10 +69,14 @@ class Outbox:
     _position: str | None = field(default=None, init=False)  # None: the role is not ours
     _until: float = field(default=0.0, init=False)  # when the role ends
     _open: bool = field(default=False, init=False)
+    _size: int = field(default=BATCH, init=False)  # messages of the next batch
+    _begun: tuple[str, int] = field(default=("", 0), init=False)  # an append, and how much of it was sent
     _failures: int = field(default=0, init=False)
+    _stalled: int = field(default=0, init=False)  # failures since the broker took something
     _down_since: float = field(default=0.0, init=False)
     _reason: str | None = field(default=None, init=False)
     _published: int = field(default=0, init=False)
+    _refused: int = field(default=0, init=False)
     _gaps: int = field(default=0, init=False)
     _gap_after: str | None = field(default=None, init=False)  # the position after which the last gap was told
 
@@ -125,6 +130,8 @@ class Outbox:
         """The member `event_broker` of `/status`."""
         state = "failing" if self._failures else "standby" if self._position is None else "publishing"
         found: dict[str, JSON] = {"type": self._broker.name, "state": state, "published": self._published}
+        if self._refused:
+            found["refused"] = self._refused
         if self._gaps:
             found["gaps"] = self._gaps
         if self._failures:
@@ -156,7 +163,7 @@ class Outbox:
                 await self._close()
                 if self._stopping:
                     return
-                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10))
+                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._stalled - 1, 10))
                 await self._wait(pause * (0.5 + self._random() / 2))
                 continue
             await self._rest()
@@ -195,16 +202,64 @@ class Outbox:
             await self._tell_gap(after)
         messages: list[Message] = list(chain.from_iterable([messages_of(entry) for entry in entries]))
         await self._slices.breathe()
-        for begin in range(0, len(messages), BATCH):
-            if not await self._take() or self._position != after:
-                return 0  # somebody else went on meanwhile
-            await self._connect()
-            batch = messages[begin : begin + BATCH]
-            await self._limited(self._broker.publish(batch), TIME_LIMIT)
-            self._published += len(batch)
-        self._position = entries[-1].position
-        await self._store.set_cursor(NAME, self._position)
+        position, begun = self._begun
+        sent = begun if position == entries[0].position else 0
+        try:
+            while sent < len(messages):
+                if not await self._take() or self._position != after:
+                    return 0  # somebody else went on meanwhile
+                await self._connect()
+                sent = await self._send(messages, sent)
+        except CancelledError:
+            raise
+        except Exception as error:
+            await self._move(entries, sent + (error.taken if isinstance(error, BrokerFailed) else 0))
+            raise
+        await self._move(entries, sent)
         return len(entries)
+
+    async def _send(self, messages: Sequence[Message], sent: int) -> int:
+        """Publish one batch behind those that are sent; how many there are then.
+
+        After a failure batches begin with one message and grow, so that a broker which takes little gets on, and one
+        message that it never takes is found.
+        """
+        batch = messages[sent : sent + self._size]
+        try:
+            await self._limited(self._broker.publish(batch), TIME_LIMIT)
+        except MessageRefused as error:
+            refused = batch[error.taken]
+            self._published += error.taken
+            self._refused += 1
+            log.error(
+                "{broker} never takes event {seq} of {sender_id!r}, which is left out ({reason})",
+                broker=self._broker.name, seq=refused.seq, sender_id=refused.sender_id, reason=str(error),
+            )  # fmt: skip
+            await self._close()
+            return sent + error.taken + 1
+        except Exception as error:
+            self._size = 1
+            if isinstance(error, BrokerFailed) and error.taken:
+                self._published += error.taken
+                self._stalled = 0
+            raise
+        self._published += len(batch)
+        self._size = min(BATCH, 2 * self._size)
+        self._stalled = 0
+        return sent + len(batch)
+
+    async def _move(self, entries: Sequence[FeedEntry], sent: int) -> None:
+        """Note that the first `sent` messages of these appends are with the broker."""
+        whole = 0
+        for entry in entries:
+            if len(entry.events) > sent:
+                self._begun = (entry.position, sent)
+                break
+            sent -= len(entry.events)
+            whole += 1
+        if whole:
+            self._position = entries[whole - 1].position
+            await self._store.set_cursor(NAME, self._position)
 
     async def _tell_gap(self, after: str) -> None:
         """Say once where the store forgot the order of what was to come next."""
@@ -231,13 +286,17 @@ class Outbox:
         except Exception as error:
             log.debug("the broker was not closed in order: {reason}", reason=_reason(error))
 
-    def _limited(self, work: Coroutine[Deferred[Any], Any, T], seconds: float) -> Deferred[T]:
-        return Deferred.fromCoroutine(work).addTimeout(seconds, self._clock)
+    async def _limited(self, work: Coroutine[Deferred[Any], Any, T], seconds: float) -> T:
+        try:
+            return await Deferred.fromCoroutine(work).addTimeout(seconds, self._clock)
+        except TimeoutError:
+            raise BrokerFailed(f"it did not answer within {seconds:.0f} s") from None
 
     # --- outages ---------------------------------------------------------------------------------------
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
+        self._stalled += 1
         self._reason = _reason(error)
         if self._failures == 1:
             self._down_since = self._clock.seconds()
@@ -250,7 +309,7 @@ class Outbox:
     def _well(self) -> None:
         if self._failures:
             seconds = self._clock.seconds() - self._down_since
-            self._failures, self._reason = 0, None
+            self._failures, self._stalled, self._reason = 0, 0, None
             log.info(
                 "events are published to {broker} again, after {seconds:.0f} s",
                 broker=self._broker.name,

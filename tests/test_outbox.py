@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
+from rasa_core_api.brokers import Message
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import SlotSet
 from rasa_core_api.exceptions import InvalidConfiguration, NotBuilt, StoreUnavailable
@@ -242,6 +243,72 @@ def test_who_lost_the_role_does_not_go_on(bench: Bench) -> None:
     bench.append(tell=first)
     bench.run(1)
     assert one.seqs("u") == [0, 2]
+
+
+def test_a_broker_that_takes_little(bench: Bench) -> None:
+    """What a broker took of a batch is not sent again, though an append is torn; it gets on as there is room."""
+    broker = FakeBroker()
+    outbox = bench.outbox(broker)
+    broker.room = 3
+    bench.append(count=5)
+    bench.append(count=5, tell=outbox)
+    bench.run(3)
+    assert broker.seqs("u") == [0, 1, 2] and outbox.status()["published"] == 3
+    for _ in range(7):
+        broker.room = 1
+        bench.run(3)  # pauses do not grow while it takes something
+    assert broker.seqs("u") == list(range(10))
+    bench.run(3)
+    assert outbox.status() == {"type": "fake", "state": "publishing", "published": 10}
+
+
+def test_a_failure_of_any_kind_repeats_one_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that were taken before the one that failed are not sent again, whatever the failure was."""
+    broker = FakeBroker()
+    outbox = bench.outbox(broker)
+    publish = broker.publish
+
+    async def little(batch: Sequence[Message]) -> None:
+        if len(batch) > 4:
+            raise OSError("no space left")
+        await publish(batch)
+
+    monkeypatch.setattr(broker, "publish", little)
+    bench.append(count=12)
+    bench.append(count=12, tell=outbox)
+    bench.run(20)
+    assert broker.seqs("u") == list(range(24)) and max(broker.batches) == 4
+
+
+def test_a_restart_during_an_outage_repeats_little(bench: Bench) -> None:
+    """The cursor stands behind the last append that the broker has as a whole."""
+    broker = FakeBroker()
+    outbox = bench.outbox(broker)
+    broker.room = 7
+    bench.append(count=5)
+    bench.append(count=5, tell=outbox)
+    bench.run(1)
+    kill(outbox)
+    bench.run(LEASE)
+    second = FakeBroker()
+    bench.outbox(second, "two")
+    bench.run(10)
+    assert second.seqs("u") == [5, 6, 7, 8, 9]
+
+
+def test_an_event_that_is_never_taken(bench: Bench) -> None:
+    """It is left out and told, with its number and nothing of what it says; all others go out."""
+    broker = FakeBroker()
+    outbox = bench.outbox(broker)
+    broker.never = {3, 40}
+    with capturedLogs() as logged:
+        for _ in range(60):
+            bench.append(count=2, tell=outbox)
+        bench.run(10)
+    assert broker.seqs("u") == [seq for seq in range(120) if seq not in broker.never]
+    assert outbox.status() == {"type": "fake", "state": "publishing", "published": 118, "refused": 2}
+    told = [line["seq"] for line in logged if "never takes event" in str(line.get("log_format"))]
+    assert told == [3, 40]
 
 
 def test_a_store_that_is_down(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

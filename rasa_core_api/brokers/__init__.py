@@ -14,7 +14,18 @@ from rasa_core_api.tracker_store.turns import FeedEntry
 
 
 class BrokerFailed(RasaCoreError):
-    """A broker cannot be reached or did not take what it was sent; it is tried again."""
+    """A broker cannot be reached or did not take what it was sent; it is tried again.
+
+    `taken` is how many messages at the beginning of the batch it confirmed: they are not sent again.
+    """
+
+    def __init__(self, message: str, taken: int = 0) -> None:
+        super().__init__(message)
+        self.taken = taken
+
+
+class MessageRefused(BrokerFailed):
+    """A broker will never take the message behind the `taken` first ones, such as one that is too large for it."""
 
 
 @frozen
@@ -54,7 +65,10 @@ class EventBroker(ABC):
 
     @abstractmethod
     async def publish(self, messages: Sequence[Message]) -> None:
-        """Send messages, in this order; returns when the broker has all of them."""
+        """Send messages, in this order; returns when the broker has all of them.
+
+        `BrokerFailed` may tell how many it has, and `MessageRefused` which one it never takes: it is left out.
+        """
 
     @abstractmethod
     async def close(self) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from rasa_core_api.brokers import EventBroker, Message
+from rasa_core_api.brokers import BrokerFailed, EventBroker, Message
 from rasa_core_api.brokers.threads import Runner
 
 DEFAULT_PATH = "rasa_event.log"
+#: How our lines begin, and how many bytes of the file's end are searched for the beginning of the last one.
+_BEGINNING = b'{"sender_id":'
+_LONGEST = 64 << 20
 
 
 class FileBroker(EventBroker):
@@ -32,14 +37,50 @@ class FileBroker(EventBroker):
         return None
 
     def _append(self, data: bytes) -> None:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         try:
-            size = os.fstat(descriptor).st_size
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise BrokerFailed(f"{self._path} is no file")
+            size = found.st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                data = b"\n" + data  # a line that was torn by a crash or a full disk ends here
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+                size = _end(descriptor, size)
+            _write(descriptor, data, size)
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _end(descriptor: int, size: int) -> int:
+    """End a last line that lacks its newline; the new size.
+
+    What a crash tore off one of our lines goes, since its event is written again; anything else is ended where it is.
+    """
+    begin = max(0, size - _LONGEST)
+    tail = os.pread(descriptor, size - begin, begin)
+    last = tail.rfind(b"\n") + 1
+    if (last or not begin) and _BEGINNING.startswith(tail[last : last + len(_BEGINNING)]) and not _is_json(tail[last:]):
+        os.ftruncate(descriptor, begin + last)
+        return begin + last
+    _write(descriptor, b"\n", size)
+    return size + 1
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _write(descriptor: int, data: bytes, size: int) -> None:
+    """Append to a file of `size` bytes; what a full disk lets through of it does not stay."""
+    written = 0
+    try:
+        while written < len(data):
+            written += os.write(descriptor, memoryview(data)[written:])
+    except OSError:
+        if written and os.fstat(descriptor).st_size == size + written:  # nobody else wrote behind it
+            os.ftruncate(descriptor, size)
+        raise

@@ -6,10 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rasa_core_api.brokers import BrokerFailed, EventBroker, Message
+from rasa_core_api.brokers import BrokerFailed, EventBroker, Message, MessageRefused
 from rasa_core_api.brokers.threads import Runner
 
 DEFAULT_TOPIC = "rasa_core_events"
+#: Names of errors that a message gets which is too large for the client, or for the topic.
+_TOO_LARGE = ("_MSG_SIZE_TOO_LARGE", "MSG_SIZE_TOO_LARGE")
+#: Bytes of a message: what the topic takes (`max.message.bytes`) decides.
+_MAX_BYTES = 64 << 20
 #: Seconds that a batch may take.
 TIME_LIMIT = 8.0
 
@@ -25,6 +29,7 @@ class KafkaBroker(EventBroker):
             "linger.ms": 0,
             "delivery.timeout.ms": int(time_limit * 1000),
             "reconnect.backoff.max.ms": 10_000,
+            "message.max.bytes": _MAX_BYTES,
             **settings,
         }
         self._topic = topic
@@ -41,16 +46,24 @@ class KafkaBroker(EventBroker):
     async def close(self) -> None:
         await self._run(self._drop)
 
+    def _failed(self, error: Any) -> BrokerFailed:
+        return BrokerFailed(f"Kafka at {self._settings['bootstrap.servers']}: {error.str()}")
+
     def _connect(self) -> None:
-        from confluent_kafka import Producer
+        from confluent_kafka import KafkaException, Producer
 
         silent = logging.getLogger("rasa_core_api.kafka")
         silent.setLevel(logging.CRITICAL)  # who waits for the broker tells of it, once
         producer = Producer(self._settings, logger=silent)
-        producer.list_topics(self._topic, timeout=self._time_limit)  # raises where nobody answers
+        try:
+            producer.list_topics(self._topic, timeout=self._time_limit)
+        except KafkaException as error:  # nobody answers
+            raise self._failed(error.args[0]) from error
         self._producer = producer
 
     def _produce(self, messages: Sequence[Message]) -> None:
+        from confluent_kafka import KafkaException
+
         producer = self._producer
         if producer is None:
             raise BrokerFailed("the connection is closed")
@@ -65,17 +78,24 @@ class KafkaBroker(EventBroker):
                 failures.append(error)
 
         for message in messages:
-            producer.produce(
-                self._topic,
-                message.body.encode("ascii"),
-                key=message.sender_id.encode("utf-8"),
-                headers={"seq": str(message.seq)},
-                on_delivery=told,
-            )
+            try:
+                producer.produce(
+                    self._topic,
+                    message.body.encode("ascii"),
+                    key=message.sender_id.encode("utf-8"),
+                    headers={"seq": str(message.seq)},
+                    on_delivery=told,
+                )
+            except KafkaException as error:
+                failures.append(error.args[0])
+                break
         producer.flush(self._time_limit)
         if failures or delivered < len(messages):
-            reason = failures[0].name() if failures else "no answer"
-            raise BrokerFailed(f"{len(messages) - delivered} messages were not taken: {reason}")
+            if not failures:
+                raise BrokerFailed("the messages were not taken in time")
+            if len(messages) == 1 and failures[0].name() in _TOO_LARGE:
+                raise MessageRefused(failures[0].str())
+            raise self._failed(failures[0])
 
     def _drop(self) -> None:
         producer, self._producer = self._producer, None

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.python.failure import Failure
 
-from rasa_core_api.brokers import BrokerFailed, EventBroker, Message
+from rasa_core_api.brokers import BrokerFailed, EventBroker, Message, MessageRefused
 from rasa_core_api.exceptions import InvalidConfiguration
 
 DEFAULT_QUEUE = "rasa_core_events"
 PORTS = {"amqp": 5672, "amqps": 5671}
 #: Seconds between two signs of life on the connection.
 HEARTBEAT = 30
+#: Seconds that a server may take nothing, for want of memory or disk.
+BLOCKED = 8
 #: Seconds for a polite end.
 _GOODBYE = 2.0
 
@@ -67,18 +69,30 @@ class PikaBroker(EventBroker):
         self._channel: Any = None
 
     async def open(self) -> None:
-        import pika
-        from pika.adapters.twisted_connection import TwistedProtocolConnection
+        from rasa_core_api.brokers import pika_connection
 
-        logging.getLogger("pika").setLevel(logging.CRITICAL)  # who waits for the broker tells of it, once
+        self._protocol = None
+        try:
+            await self._open()
+        except pika_connection.ERRORS as error:
+            raise self._failed(pika_connection.reason(error, self._protocol)) from error
+        except (ConnectError, DNSLookupError, OSError) as error:
+            raise self._failed(str(error).rstrip(".")) from error
+
+    async def _open(self) -> None:
+        import pika
+
+        from rasa_core_api.brokers.pika_connection import Connection
+
         address = self._address
         parameters = pika.ConnectionParameters(
             credentials=pika.PlainCredentials(address.username, address.password),
             virtual_host=address.virtual_host,
             heartbeat=HEARTBEAT,
+            blocked_connection_timeout=BLOCKED,
             client_properties={"product": "rasa_core_api"},
         )
-        protocol = TwistedProtocolConnection(parameters, custom_reactor=self._reactor)
+        protocol = Connection(parameters, custom_reactor=self._reactor)
         endpoint: Any = HostnameEndpoint(self._reactor, address.host, address.port)
         if address.tls:
             from twisted.internet.ssl import optionsForClientTLS
@@ -92,12 +106,17 @@ class PikaBroker(EventBroker):
         await channel.queue_declare(queue=self._queue, durable=True)
         await channel.confirm_delivery()
 
+    def _failed(self, reason: str, taken: int = 0) -> BrokerFailed:
+        return BrokerFailed(f"RabbitMQ at {self._address.host}:{self._address.port}: {reason}", taken)
+
     async def publish(self, messages: Sequence[Message]) -> None:
         import pika
 
+        from rasa_core_api.brokers import pika_connection
+
         channel = self._channel
         if channel is None or channel.is_closed:
-            raise BrokerFailed("the connection is closed")
+            raise self._failed("the connection is closed")
         confirmed: list[Deferred[Any]] = []
         for message in messages:
             properties = pika.BasicProperties(
@@ -108,10 +127,15 @@ class PikaBroker(EventBroker):
             confirmed.append(
                 channel.basic_publish("", self._queue, message.body.encode("ascii"), properties, mandatory=True)
             )
-        # all of them are waited for, also where one fails: none is left to fail unseen
         results = await _all(confirmed)
-        if results is not None:
-            raise BrokerFailed(f"a message was not taken: {type(results).__name__}")
+        taken = next((number for number, error in enumerate(results) if error is not None), None)
+        if taken is None:
+            return
+        error = results[taken]
+        assert error is not None
+        if len(messages) == 1 and pika_connection.is_too_large(error):
+            raise MessageRefused(pika_connection.reason(error))
+        raise self._failed(pika_connection.reason(error, self._protocol), taken)
 
     async def close(self) -> None:
         protocol, self._protocol, self._channel = self._protocol, None, None
@@ -127,15 +151,17 @@ class PikaBroker(EventBroker):
             protocol.transport.abortConnection()
 
 
-async def _all(waiting: Sequence[Deferred[Any]]) -> BaseException | None:
-    """Wait for all; the first failure."""
-    failures: list[BaseException] = []
+async def _all(waiting: Sequence[Deferred[Any]]) -> list[BaseException | None]:
+    """The failure of each, None for those that went well. All are waited for: none is left to fail unseen."""
+    results: list[BaseException | None] = [None] * len(waiting)
 
-    def failed(failure: Failure) -> None:
-        if failure.value is not None:
-            failures.append(failure.value)
+    def failed(failure: Failure, number: int) -> None:
+        results[number] = failure.value
 
-    for one in waiting:
-        one.addErrback(failed)
+    for number, one in enumerate(waiting):
+        one.addErrback(failed, number)
     await gatherResults(waiting)
-    return failures[0] if failures else None
+    for error in results:
+        if isinstance(error, CancelledError):  # whoever waited gave up
+            raise error
+    return results

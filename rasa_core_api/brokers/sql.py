@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from rasa_core_api.brokers import EventBroker, Message
+from rasa_core_api.brokers import BrokerFailed, EventBroker, Message, MessageRefused
 from rasa_core_api.brokers.threads import Runner
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Engine, Table
 
 TABLE = "events"
+#: Characters of what a database says that are told.
+_MAX_REASON = 300
 
 
 def _digest(message: Message) -> str:
@@ -32,10 +34,27 @@ class SqlBroker(EventBroker):
         self._table: Table | None = None
 
     async def open(self) -> None:
-        await self._run(self._prepare)
+        await self._try(self._prepare)
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        await self._run(lambda: self._insert(messages))
+        from sqlalchemy.exc import DataError
+
+        try:
+            await self._try(lambda: self._insert(messages))
+        except DataError as error:
+            kind = type(error.orig).__name__  # its text may hold what was said
+            if len(messages) == 1:
+                raise MessageRefused(f"the table does not hold it: {kind}") from error
+            raise BrokerFailed(f"{self._url.host or self._url.database}: {kind}") from error
+
+    async def _try(self, work: Callable[[], None]) -> None:
+        from sqlalchemy.exc import OperationalError, ProgrammingError
+
+        try:
+            await self._run(work)
+        except (OperationalError, ProgrammingError) as error:  # about connections, rights and tables
+            reason = str(error.orig).strip().partition("\n")[0][:_MAX_REASON]
+            raise BrokerFailed(f"{self._url.host or self._url.database}: {reason}") from error
 
     async def close(self) -> None:
         await self._run(self._dispose)

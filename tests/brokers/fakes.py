@@ -8,11 +8,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from rasa_core_api.brokers import BrokerFailed, EventBroker, Message
+from rasa_core_api.brokers import BrokerFailed, EventBroker, Message, MessageRefused
 
 
 class FakeBroker(EventBroker):
-    """`mode` is "up", "down" (refuses), "hangs" (answers nothing) or "deaf" (takes a batch, confirms nothing)."""
+    """`mode` is "up", "down" (refuses), "hangs" (answers nothing) or "deaf" (takes a batch, confirms nothing).
+
+    `room` is how many messages it still takes, `never` the numbers of those that it never takes.
+    """
 
     name = "fake"
 
@@ -22,6 +25,8 @@ class FakeBroker(EventBroker):
         self.batches: list[int] = []
         self.opened = 0
         self.is_open = False
+        self.room = 1 << 30
+        self.never: set[int] = set()
 
     async def open(self) -> None:
         self.opened += 1
@@ -37,6 +42,16 @@ class FakeBroker(EventBroker):
             raise BrokerFailed("the connection broke")
         if self.mode == "hangs":
             await Deferred()
+        if len(messages) > self.room:
+            self.taken += messages[: self.room]
+            taken, self.room = self.room, 0
+            raise BrokerFailed("full", taken)
+        refused = [message.seq in self.never for message in messages]
+        if refused == [True]:
+            raise MessageRefused("too large")
+        if any(refused):
+            raise BrokerFailed("something of it is too large")
+        self.room -= len(messages)
         self.taken += messages
         self.batches.append(len(messages))
         if self.mode == "deaf":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, execute
 
-from rasa_core_api.brokers import Message, messages_of
+from rasa_core_api.brokers import BrokerFailed, Message, messages_of
 from rasa_core_api.brokers.file import FileBroker
 from rasa_core_api.events import SlotSet
 from rasa_core_api.tracker_store.turns import FeedEntry
@@ -46,14 +48,58 @@ def test_a_line_an_event(tmp_path: Path) -> None:
     assert [json.loads(line) for line in lines] == [{**event, "seq": 4}, {**event, "seq": 5}]
 
 
-def test_a_torn_line_stays_alone(tmp_path: Path) -> None:
-    """A line that a crash cut off does not spoil the next one."""
+@pytest.mark.parametrize("cut", [1, 8, 40])
+def test_a_torn_line(tmp_path: Path, cut: int) -> None:
+    """What a crash left of a line goes when its event is written again: every line of the file can be read."""
     path = tmp_path / "events.log"
-    path.write_text('{"event": "sl')
+    broker = FileBroker(path, inline)
+    do(broker.publish(messages(0, 1)))
+    whole = path.read_bytes()
+    end = whole.index(b"\n") + 1
+    path.write_bytes(whole[: end + cut])
+    do(broker.open())
+    do(broker.publish(messages(1)))
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", [b"by hand", b'{"sender_id":"a","seq":0}', b'{"event": "of another program'])
+def test_a_last_line_of_others(tmp_path: Path, line: bytes) -> None:
+    """What is no torn line of ours stays, and is ended."""
+    path = tmp_path / "events.log"
+    path.write_bytes(b"first\n" + line)
+    do(FileBroker(path, inline).publish(messages(0)))
+    first, second, third = path.read_bytes().splitlines()
+    assert (first, second) == (b"first", line) and json.loads(third)["seq"] == 0
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is an outage; what was written of the batch does not stay, and does not come twice."""
+    path = tmp_path / "events.log"
     broker = FileBroker(path, inline)
     do(broker.publish(messages(0)))
-    torn, line = path.read_text("ascii").splitlines()
-    assert torn == '{"event": "sl' and json.loads(line)["seq"] == 0
+    before, write = path.read_bytes(), os.write
+    calls = []
+
+    def full(descriptor: int, data: bytes) -> int:
+        calls.append(len(data))
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:150])
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            do(broker.publish(messages(1, 2, 3)))
+    assert path.read_bytes() == before
+    do(broker.publish(messages(1, 2, 3)))
+    assert [json.loads(line)["seq"] for line in path.read_text().splitlines()] == [0, 1, 2, 3]
+
+
+def test_a_path_that_is_no_file(tmp_path: Path) -> None:
+    """A pipe that nobody reads does not hold up anything: it is refused by name."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BrokerFailed, match="pipe is no file"):
+        do(FileBroker(tmp_path / "pipe", inline).open())
 
 
 def test_a_file_that_was_rotated_away(tmp_path: Path) -> None:

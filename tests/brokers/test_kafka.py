@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rasa_core_api.brokers import BrokerFailed
+from rasa_core_api.brokers import BrokerFailed, Message, MessageRefused
 from rasa_core_api.brokers.kafka import KafkaBroker
 from tests.brokers.test_file import do, inline, messages
 
@@ -49,8 +49,22 @@ def test_events_arrive_in_order(cluster: str) -> None:
 def test_nobody_answers() -> None:
     """A cluster that is not there is an outage, told after the time limit."""
     broker = KafkaBroker({"bootstrap.servers": "127.0.0.1:1"}, "events", inline, time_limit=0.3)
-    with pytest.raises(confluent_kafka.KafkaException):
+    with pytest.raises(BrokerFailed, match=r"127\.0\.0\.1:1: .*transport"):
         do(broker.open())
     with pytest.raises(BrokerFailed):
         do(broker.publish(messages(0)))
+    do(broker.close())
+
+
+def test_a_message_that_no_topic_takes(cluster: str) -> None:
+    """One event that is too large is refused alone; with others it is an outage, after which it is sent alone."""
+    broker = KafkaBroker({"bootstrap.servers": cluster, "message.max.bytes": 2000}, "large", inline)
+    do(broker.open())
+    large = Message("u", 1, "x" * 3000)
+    with pytest.raises(MessageRefused, match="too large"):
+        do(broker.publish([large]))
+    with pytest.raises(BrokerFailed) as failed:
+        do(broker.publish([*messages(0), large]))
+    assert not isinstance(failed.value, MessageRefused)
+    do(broker.publish(messages(2)))
     do(broker.close())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 
+from rasa_core_api.brokers import BrokerFailed
 from rasa_core_api.brokers.pika import Address, PikaBroker
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import SlotSet
@@ -79,12 +81,42 @@ async def test_events_lie_in_the_queue(port: int) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_password_that_is_wrong(port: int) -> None:
-    """That fails as any outage does, and leaves nothing open."""
-    broker = PikaBroker(reactor, address(port, password="wrong"), "events")
-    with pytest.raises(pika.exceptions.AMQPConnectionError):
+@pytest.mark.parametrize(
+    ("changes", "queue", "reason"),
+    [
+        ({"password": "wrong"}, "events", "ACCESS_REFUSED"),
+        ({"virtual_host": "nowhere"}, "events", "NOT_ALLOWED - vhost nowhere not found"),
+        ({}, "fleeting", "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'fleeting'"),
+        ({}, "amq.mine", "ACCESS_REFUSED - queue name 'amq.mine'"),
+    ],
+)
+async def test_what_the_server_says(port: int, changes: dict[str, Any], queue: str, reason: str) -> None:
+    """That fails as any outage does, tells where and why in the server's words, and leaves nothing open."""
+    connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port))
+    connection.channel().queue_declare("fleeting", durable=False)
+    connection.close()
+    broker = PikaBroker(reactor, address(port, **changes), queue)
+    with pytest.raises(BrokerFailed, match=re.escape(f"RabbitMQ at 127.0.0.1:{port}: {reason}")):
         await broker.open()
     await broker.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_queue_that_is_deleted(port: int) -> None:
+    """It is told, and made anew by the next try."""
+    broker = PikaBroker(reactor, address(port), "deleted")
+    await broker.open()
+    await broker.publish(messages(0))
+    connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port))
+    connection.channel().queue_delete("deleted")
+    connection.close()
+    with pytest.raises(BrokerFailed, match="the queue is gone"):
+        await broker.publish(messages(1))
+    await broker.close()
+    await broker.open()
+    await broker.publish(messages(1))
+    await broker.close()
+    assert [body["seq"] for body, _ in received(port, "deleted", 2)] == [1]
 
 
 @pytest_twisted.ensureDeferred
