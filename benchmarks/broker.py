@@ -1,11 +1,16 @@
 """What an event broker costs a turn - away, hanging, or there - and whether every event arrives after it was away.
 
+Brokers of each kind are away from the first turn to the last: a RabbitMQ that refuses, one that accepts and never
+answers, a Kafka and a PostgreSQL that refuse, and a file whose directory is missing. One that is there, a file, is told
+beside them.
+
     python benchmarks/broker.py [SECONDS] [DIRECTORY]
 
-All servers run at once and are measured by turns, 64 connections each: CPU of the server process a turn, against the
-one without a broker; of each the quietest third of the rounds counts, since what else runs only adds to it. Then a
-RabbitMQ (Debian package) starts at the address where none was, and everything that is stored has to lie in its queue,
-in the order of each conversation.
+All servers run at once and are measured by turns, 64 connections each: CPU of the server process a turn, all threads,
+and the time that a turn takes (64 connections by turns a second), against the one without a broker. Of each the
+quietest third of the rounds counts, since what else runs only adds to it; a second server without a broker tells what
+the figures are worth. Then a RabbitMQ (Debian package) starts at the address where none was, and everything that is
+stored has to lie in its queue, in the order of each conversation, with the messages of all turns that were answered.
 """
 
 from __future__ import annotations
@@ -30,7 +35,9 @@ from tests.brokers.servers import has_rabbitmq, rabbitmq_server
 
 MODEL = MODELS / "rasa-core-0.11.12" / "cafe-memo"
 ROUNDS = 15
+CONNECTIONS = 64
 LIMIT = 1.05
+AWAY = ("rabbit refuses", "rabbit hangs", "kafka refuses", "sql refuses", "file is missing")
 
 
 def hanging_port(running: ExitStack) -> int:
@@ -54,40 +61,55 @@ def endpoints(store: str, broker: str | None, path: Path) -> str:
     return text if broker is None else f"{text}event_broker:\n{broker}"
 
 
-def measure(store: str, seconds: float, directory: Path, refused: int) -> list[tuple[str, str, str]]:
-    """CPU a turn with each kind of broker."""
+def brokers(directory: Path, refused: int, hanging: int) -> dict[str, str | None]:
+    """Entries of the endpoints file; `refused` is a port where nobody listens, `hanging` one where nobody speaks."""
+    return {
+        "none": None,
+        "none, again": None,
+        "rabbit refuses": f"  url: 127.0.0.1\n  port: {refused}\n",
+        "rabbit hangs": f"  url: 127.0.0.1\n  port: {hanging}\n",
+        "kafka refuses": f"  type: kafka\n  url: 127.0.0.1:{refused}\n",
+        "sql refuses": f"  type: sql\n  dialect: postgresql+psycopg\n  url: 127.0.0.1\n  port: {refused}\n  db: bot\n",
+        "file is missing": f"  type: file\n  path: {directory / 'nowhere' / 'events.log'}\n",
+        "file is there": f"  type: file\n  path: {directory / 'events.log'}\n",
+    }
+
+
+def measure(store: str, seconds: float, directory: Path, refused: int) -> tuple[list[tuple[str, str, str]], int]:
+    """What a turn costs with each kind of broker; and how many turns the server answered whose RabbitMQ refuses."""
     with ExitStack() as running:
-        hanging = hanging_port(running)
-        brokers = {
-            "none": None,
-            "again": None,  # what the others' figures are worth
-            "refuses": f"  url: 127.0.0.1\n  port: {refused}\n",
-            "hangs": f"  url: 127.0.0.1\n  port: {hanging}\n",
-            "file": f"  type: file\n  path: {directory / f'{store}.log'}\n",
-        }
+        place = directory / store
+        place.mkdir()
         servers = {
             name: running.enter_context(
-                bot_server(MODEL, endpoints=endpoints(store, broker, directory / f"{store}-{name}.db"))
+                bot_server(MODEL, endpoints=endpoints(store, broker, place / f"{name.replace(' ', '-')}.db"))
             )
-            for name, broker in brokers.items()
+            for name, broker in brokers(place, refused, hanging_port(running)).items()
         }
         cpu: dict[str, list[float]] = defaultdict(list)
-        for server in servers.values():
-            load(server, 1, prefix="warm")
+        took: dict[str, list[float]] = defaultdict(list)
+        answered: dict[str, int] = {}
+        for name, server in servers.items():
+            answered[name] = load(server, 1, CONNECTIONS, prefix="warm")[1]
         names = list(servers)
         for round_ in range(ROUNDS):
             for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
-                cpu[name].append(load(servers[name], seconds, prefix=f"r{round_}-")[0])
-        for name in ("refuses", "hangs"):
+                used, count = load(servers[name], seconds, CONNECTIONS, prefix=f"r{round_}-")
+                cpu[name].append(used)
+                took[name].append(CONNECTIONS * max(1, round(seconds)) / count * 1e3)
+                answered[name] += count
+        for name in AWAY:
             status = json.loads(servers[name].request("GET", "/status")[1])["event_broker"]
-            assert status["published"] == 0, status
-    quiet = {name: statistics.mean(sorted(found)[: ROUNDS // 3]) for name, found in cpu.items()}
-    rows = [(f"{store}, no broker: CPU a turn", f"{quiet['none']:.3f} ms", "")]
-    for name, limit in (("again", ""), ("refuses", f"at most {LIMIT}"), ("hangs", f"at most {LIMIT}"), ("file", "")):
-        ratio = quiet[name] / quiet["none"]
-        label = "no broker, once more" if name == "again" else f"broker {name}"
-        rows.append((f"{store}, {label}: part of that", f"{ratio:.3f}", limit))
-    return rows
+            assert status["published"] == 0 and status["state"] == "failing", (name, status)
+    rows = []
+    for title, found in (("CPU a turn", cpu), ("time a turn", took)):
+        quiet = {name: statistics.mean(sorted(values)[: ROUNDS // 3]) for name, values in found.items()}
+        rows.append((f"no broker: {title}", f"{quiet['none']:.3f} ms", ""))
+        rows += [
+            (f"{name}: part of that", f"{quiet[name] / quiet['none']:.3f}", f"at most {LIMIT}" if name in AWAY else "")
+            for name in names[1:]
+        ]
+    return rows, answered["rabbit refuses"]
 
 
 def published(server: Server) -> int:
@@ -116,11 +138,12 @@ def stored(path: Path) -> dict[str, int]:
         connection.close()
 
 
-def arrived(port: int) -> dict[str, list[int]]:
-    """Numbers of the events in the queue by conversation, in the order of their arrival."""
+def arrived(port: int) -> tuple[dict[str, list[int]], int]:
+    """Numbers of the events in the queue by conversation, in the order of their arrival; and how many turns."""
     import pika
 
     found: dict[str, list[int]] = defaultdict(list)
+    turns: set[tuple[str, int]] = set()
     connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port))
     try:
         for method, _, body in connection.channel().consume("rasa_core_events", auto_ack=True, inactivity_timeout=2):
@@ -128,28 +151,32 @@ def arrived(port: int) -> dict[str, list[int]]:
                 break
             message = json.loads(body)
             found[message["sender_id"]].append(message["seq"])
+            if message["event"] == "user":
+                turns.add((message["sender_id"], message["seq"]))
     finally:
         connection.close()
-    return found
+    return found, len(turns)
 
 
-def after_an_outage(directory: Path, port: int) -> list[tuple[str, str, str]]:
+def after_an_outage(directory: Path, port: int, answered: int) -> list[tuple[str, str, str]]:
     """The server of the measurement begins again, still without a broker, and then there is one."""
-    path = directory / "sqlite-refuses.db"
+    path = directory / "sqlite" / "rabbit-refuses.db"
     with bot_server(MODEL, endpoints=endpoints("sqlite", f"  url: 127.0.0.1\n  port: {port}\n", path)) as server:
-        load(server, 1, prefix="again")
+        answered += load(server, 1, prefix="again")[1]
         with rabbitmq_server(directory / "rabbit", port):
             began = time.monotonic()
             count = published(server)
             taken = time.monotonic() - began
-            load(server, 1, prefix="up")
+            answered += load(server, 1, prefix="up")[1]
             published(server)
-            found = arrived(port)
+            found, turns = arrived(port)
             expected = stored(path)
     missing = sum(len(set(range(end)) - set(found.get(sender, ()))) for sender, end in expected.items())
     repeats = sum(len(seqs) - len(set(seqs)) for seqs in found.values())
     disorder = sum(list(dict.fromkeys(seqs)) != sorted(set(seqs)) for seqs in found.values())
     return [
+        ("turns answered", str(answered), ""),
+        ("turns in the queue", str(turns), f"at least {answered}"),
         ("events stored", str(sum(expected.values())), ""),
         ("events that were waiting, published within", f"{count} in {taken:.0f} s", ""),
         ("conversations", str(len(expected)), ""),
@@ -164,10 +191,12 @@ def main() -> None:
     base = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     with tempfile.TemporaryDirectory(dir=base) as scratch:
         directory, port = Path(scratch), free_port()
+        answered = 0
         for store in ("memory", "sqlite"):
-            table(f"a broker's cost, {store} store", measure(store, seconds, directory, port))
+            rows, answered = measure(store, seconds, directory, port)
+            table(f"a broker's cost, {store} store", rows)
         if has_rabbitmq():
-            table("after the outage", after_an_outage(directory, port))
+            table("after the outage", after_an_outage(directory, port, answered))
         else:
             print("\nRabbitMQ is not installed: nothing was published to it")
 
