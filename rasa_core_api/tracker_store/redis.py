@@ -108,6 +108,22 @@ class RedisStore(TrackerStore):
             await self.close()
             raise self._unavailable(reason) from error
         await self._check_durability()
+        await self._tell_historical()
+
+    async def _tell_historical(self) -> None:
+        """Where the database has keys, and none of ours, these may be the historical store's conversations."""
+        try:
+            if await self._do("exists", f"{PREFIX}rows"):
+                return
+            keys = await self._do("execute_command", "DBSIZE")
+        except (StoreUnavailable, *self._errors):
+            return  # managed servers may forbid it
+        if keys:
+            log.warn(
+                "redis has {keys} keys that are not ours: conversations that Rasa Core stored are copied by "
+                "'python -m rasa_core_api.conversations migrate --historical' (see docs/stores.md)",
+                keys=keys,
+            )
 
     async def _check_durability(self) -> None:
         try:

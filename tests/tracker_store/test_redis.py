@@ -6,6 +6,7 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs
 
 from rasa_core_api.exceptions import StoreUnavailable
 from rasa_core_api.tracker_store import redis
@@ -46,6 +47,24 @@ def test_server_goes_away(tmp_path: Path) -> None:
         tail = wait(store.read("a"))
         assert tail is not None and texts(tail.events) == texts(slots(1, 2))
         wait(store.close())
+
+
+def test_keys_of_the_historical_store(tmp_path: Path) -> None:
+    """A database with other keys and none of ours is told: its conversations wait to be migrated. Ours are no news."""
+    if not has_redis():
+        pytest.skip("redis-server is not installed")
+    with redis_server(tmp_path) as port:
+        store = opened(port)
+        wait(store._do("set", "user-17", "a pickle"))
+        wait(store.close())
+        with capturedLogs() as first:
+            store = opened(port)
+        wait(store.append("a", 0, slots(1)))
+        wait(store.close())
+        with capturedLogs() as second:
+            wait(opened(port).close())
+    told = [[line["keys"] for line in lines if "migrate" in str(line.get("log_format"))] for lines in (first, second)]
+    assert told == [[1], []]
 
 
 def test_lifetime(servers: Servers) -> None:
