@@ -96,6 +96,9 @@ class StoredEvents:
         found: list[list[Event]] = []
         events = characters = 0  # of this slice
         for text in texts:
+            if not text:
+                found.append([])
+                continue
             count = text.count("\n") + 1
             if events + count > _AT_ONCE or characters + len(text) > _CHARACTERS_AT_ONCE:
                 found.append(await self.decode([text]))
@@ -105,7 +108,7 @@ class StoredEvents:
                 await self._slices.breathe()
             events += count
             characters += len(text)
-            found.append(self.decode_lines(text.split("\n")) if text else [])
+            found.append(self.decode_lines(text.split("\n")))
         return found
 
     async def decode(self, texts: Iterable[str], skip: int = 0, limit: int | None = None) -> list[Event]:

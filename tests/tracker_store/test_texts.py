@@ -46,3 +46,11 @@ def test_long_blocks_are_slices_of_their_own() -> None:
     found, rounds = decoded([text_of(*range(100))] * 5)
     assert [len(events) for events in found] == [100] * 5
     assert rounds >= 5
+
+
+def test_blocks_that_are_gone() -> None:
+    """What was deleted has no text, wherever a slice ends."""
+    for ahead in (1, 2):
+        numbers = [(0,)] * ahead + [(1,), ()] * 300
+        found, _ = decoded([text_of(*each) for each in numbers])
+        assert [len(events) for events in found] == [len(each) for each in numbers]
