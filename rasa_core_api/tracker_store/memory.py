@@ -130,7 +130,7 @@ class MemoryStore(TrackerStore):
             found.size += size
             self._bytes += size
             self._use(sender_id, found)
-        self._order.add(sender_id, end, len(events))
+        self._order.add(sender_id, end, len(events), found.birth)
         if note is not NO_NOTE:
             self._leave(sender_id, found, note, note.base)
         return found.end
@@ -157,7 +157,7 @@ class MemoryStore(TrackerStore):
             for key, (until, kept) in list(found.answers.items()):
                 self._drop_answer(found, key)
                 self._keep_answer(found, key, until, evolve(kept, answer=FORGOTTEN))
-        self._order.add(sender_id, found.start, len(events))
+        self._order.add(sender_id, found.start, len(events), found.birth)
         self._leave(sender_id, found, note, found.start + note.base)
         return found.start, found.end
 
@@ -287,9 +287,9 @@ class MemoryStore(TrackerStore):
 
     async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
         entries = []
-        for position, sender_id, seq, count in self._order.after(position_of(after), limit):
+        for position, sender_id, seq, count, birth in self._order.after(position_of(after), limit):
             found = self._logs.get(sender_id)
-            begin = -1 if found is None else seq - found.start
+            begin = -1 if found is None or found.birth != birth else seq - found.start
             events = found.events[begin : begin + count] if found is not None and begin >= 0 else []
             entries.append(FeedEntry(str(position), sender_id, seq, events))
         return entries

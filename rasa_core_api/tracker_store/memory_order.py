@@ -9,10 +9,10 @@ MOST = 1_000_000
 
 
 class AppendOrder:
-    """Positions count from 1; each stands for one append: sender id, number of its first event, count."""
+    """Positions count from 1; each stands for one append: sender id, number of its first event, count, birth."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[str, int, int]] = []
+        self._entries: list[tuple[str, int, int, int]] = []
         self._first = 1  # position of the first entry
         self._wanted = False
         self.cursors: dict[str, str] = {}
@@ -23,14 +23,14 @@ class AppendOrder:
         self._wanted = True
         return self._first + len(self._entries) - 1
 
-    def add(self, sender_id: str, seq: int, count: int) -> None:
+    def add(self, sender_id: str, seq: int, count: int, birth: int) -> None:
         """Remember an append, where anybody has asked."""
         if self._wanted and count:
-            self._entries.append((sender_id, seq, count))
+            self._entries.append((sender_id, seq, count, birth))
             if len(self._entries) > 2 * KEPT:
                 self._trim()
 
-    def after(self, position: int, limit: int) -> list[tuple[int, str, int, int]]:
+    def after(self, position: int, limit: int) -> list[tuple[int, str, int, int, int]]:
         """Entries beyond a position, with theirs."""
         self._wanted = True
         begin = max(0, position + 1 - self._first)

@@ -97,7 +97,9 @@ local function write(start, base)
   if count > 0 then
     redis.call('HSET', key('head', sender), 'at', ARGV[6])
     local most = redis.call('EXISTS', prefix .. 'cursors') == 1 and MOST or KEPT
-    redis.call('XADD', prefix .. 'feed', 'MAXLEN', '~', most, '*', 's', sender, 'q', text(start), 'c', text(count))
+    local row = redis.call('HGET', key('head', sender), 'row') or ''
+    redis.call('XADD', prefix .. 'feed', 'MAXLEN', '~', most, '*', 's', sender, 'q', text(start), 'c', text(count),
+      'r', row)
   end
   if ARGV[5] == '1' then unclaim(sender, owner) end
   if request ~= '' then keep(base, start + count) end
@@ -322,7 +324,7 @@ for _, entry in ipairs(redis.call('XRANGE', prefix .. 'feed', '(' .. ARGV[1], '+
   local sender, seq, count = entry[2][2], tonumber(entry[2][4]), tonumber(entry[2][6])
   local start = bounds(sender)
   local events = ''
-  if start and seq >= start then
+  if start and seq >= start and not reborn(sender, entry[2][8] or '') then
     local found = redis.call('LRANGE', key('log', sender), seq - start, seq - start + count - 1)
     events = table.concat(found, string.char(10))
   end

@@ -268,6 +268,17 @@ def test_feed_without_what_is_gone(store: TrackerStore) -> None:
     assert found == [("b", 1, texts(slots(3, 4)))]
 
 
+def test_feed_of_a_conversation_that_was_begun_anew(store: TrackerStore) -> None:
+    """Its events are those of the appends that are there now, each once."""
+    begin = wait(store.feed_end())
+    wait(store.append("a", 0, slots(1, 2)))
+    wait(store.delete("a"))
+    wait(store.append("a", 0, slots(3)))
+    wait(store.append("a", 1, slots(4)))
+    found = [(entry.seq, texts(entry.events)) for entry in wait(store.feed(begin, 10)) if entry.events]
+    assert found == [(0, texts(slots(3))), (1, texts(slots(4)))]
+
+
 def test_cursors(store: TrackerStore) -> None:
     """A position is kept by name."""
     assert wait(store.cursor("broker")) is None
