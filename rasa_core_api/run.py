@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,16 @@ def prepare_process(environ: Any = os.environ) -> None:
             return
 
 
+def keep_time(reactor: Any) -> None:
+    """Let the reactor measure pauses and time limits by a clock that nobody sets, not by the time of day.
+
+    Where that is set back by an hour, claims would not be renewed and nothing would time out for an hour; where it
+    is set forward, all would time out at once.
+    """
+    if not reactor.getDelayedCalls():  # those would be at another time
+        reactor.seconds = time.monotonic
+
+
 def settle_memory() -> None:
     """What was loaded stays: keep the collector from looking at it again and again."""
     gc.collect()
@@ -84,6 +95,7 @@ def serve(settings: RunSettings, environ: Mapping[str, str]) -> int:
         with ended_by("SIGTERM", "SIGHUP"):
             from rasa_core_api.worker import Worker
 
+            keep_time(reactor)
             worker = Worker.from_environment(environ)
             if worker is None:
                 begin_logging(settings.log_level, settings.log_file)

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 
 from rasa_core_api.channels.registry import open_channels
 from rasa_core_api.config import read_yaml_text
 from rasa_core_api.endpoints import OutgoingHTTP, endpoints_from_json
-from rasa_core_api.run import prepare_process, settle_memory
+from rasa_core_api.run import keep_time, prepare_process, settle_memory
 from rasa_core_api.settings import run_parser
 from rasa_core_api.slots import refuse_classes
 
@@ -79,3 +80,25 @@ def test_loaded_models_are_left_alone(collector: None) -> None:
     settle_memory()
     assert gc.get_freeze_count() > 1000
     assert gc.get_threshold()[0] > 700
+
+
+def test_the_time_of_day_moves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a time goes on as before when the clock is set back."""
+    reactor = SelectReactor()
+    keep_time(reactor)
+    called: list[float] = []
+    try:
+        reactor.callLater(0.0, called.append, 1.0)
+        monkeypatch.setattr("time.time", lambda: 0.0)
+        reactor.runUntilCurrent()
+        assert called == [1.0] and 0.0 < reactor.seconds() < 1e9
+    finally:
+        reactor.removeAll()
+
+
+def test_timers_that_wait_keep_their_clock() -> None:
+    """A reactor with timers already is left as it is: they would never come."""
+    clock = Clock()
+    clock.callLater(5, print)
+    keep_time(clock)
+    assert clock.seconds() == 0.0

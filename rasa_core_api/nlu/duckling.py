@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from time import time as time_of_day
 from typing import Any
 from urllib.parse import urlencode
 
@@ -44,8 +45,11 @@ class DucklingEntities:
         http: OutgoingHTTP,
         clock: IReactorTime,
         url: str | None = None,
+        now: Callable[[], float] = time_of_day,
     ) -> None:
         """`settings` as the pipeline has them: `url`, `dimensions`, `locale`, `timezone`; `url` replaces theirs.
+
+        `now` gives seconds since the epoch, to which relative times refer.
 
         Raises InvalidConfiguration for an URL that is none.
         """
@@ -53,6 +57,7 @@ class DucklingEntities:
         self.extractor = extractor
         self._http = http
         self._clock = clock
+        self._now = now
         self._endpoint: EndpointConfig | None = None
         url = url or settings.get("url")
         if url:
@@ -72,7 +77,7 @@ class DucklingEntities:
         if self._endpoint is None or self._outage.paused:
             return []
         if time is None:
-            time = int(self._clock.seconds()) * 1000
+            time = int(self._now()) * 1000
         form = {"text": text[:MAX_TEXT], "locale": self._locale, "tz": self._timezone, "reftime": time}
         body = urlencode({key: value for key, value in form.items() if value is not None}, errors="replace")
         try:

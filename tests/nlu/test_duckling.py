@@ -24,8 +24,9 @@ OPEN = {"body": "x", "start": 0, "end": 1, "dim": "time", "value": {"type": "int
 
 def part(server: FakeServer, **settings: Any) -> DucklingEntities:
     return DucklingEntities(
-        {"url": "http://duckling:8000", **settings}, "ner_duckling_http", "en", http=server.http, clock=server.clock
-    )
+        {"url": "http://duckling:8000", **settings}, "ner_duckling_http", "en", http=server.http, clock=server.clock,
+        now=server.clock.seconds,
+    )  # fmt: skip
 
 
 def test_entities() -> None:
