@@ -10,10 +10,13 @@ from typing import Any, NoReturn
 
 from rasa_core_api.constants import JSON
 
+_loads: Callable[[str], Any] | None = None
 try:  # the extra `fast`
-    from orjson import loads as _loads
+    import orjson
 except ImportError:
-    _loads = None  # type: ignore[assignment]
+    pass
+else:
+    _loads = orjson.loads
 
 #: Nesting beyond this is refused.
 MAX_DEPTH = 100

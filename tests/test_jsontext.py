@@ -55,7 +55,7 @@ class Without:
 
     def __enter__(self) -> None:
         self.found = jsontext._loads
-        jsontext._loads = None  # type: ignore[assignment]
+        jsontext._loads = None
 
     def __exit__(self, *_: object) -> None:
         jsontext._loads = self.found
