@@ -174,13 +174,13 @@ class Turns:
         kept = turn.request is not None or turn.fired is not None
         if tracker.end > turn.stored or (done and (kept or turn.claimed)):
             note = self._note(turn, done)
-            events = tracker.events_since(turn.stored)
-            turn.stored = await self.store.append(tracker.sender_id, turn.stored, events, note)
+            begun = turn.stored
+            turn.stored = await self._append(tracker, begun, note)
             self.trackers.keep(tracker)
             if done and turn.claimed:
                 self.claims.ended(tracker.sender_id)
                 turn.claimed = False
-            if events:
+            if turn.stored > begun:
                 self.told(tracker.sender_id)
         if turn.reminders:
             reminders, turn.reminders = turn.reminders, []
@@ -190,6 +190,14 @@ class Turns:
                     await self.slices.breathe()
         if responses and turn.output is not None:
             await _send(turn.output, tracker.sender_id, responses)
+
+    async def _append(self, tracker: Tracker, end: int, note: TurnNote) -> int:
+        """Store the tracker's events from `end` on; a conversation that begins here gets its birth."""
+        events = tracker.events_since(end)
+        if end or tracker.birth:
+            return await self.store.append(tracker.sender_id, end, events, note)
+        end, tracker.birth = await self.store.begin(tracker.sender_id, events, note)
+        return end
 
     async def _collect(self, turn: Turn, responses: Sequence[Response]) -> None:
         if turn.output is not None and not _answers(turn.output):
@@ -271,7 +279,7 @@ class Turns:
             if tracker.end == stored:
                 return tracker
             try:
-                await self.store.append(sender_id, stored, tracker.events_since(stored), self._plain)
+                await self._append(tracker, stored, self._plain)
             except StoreConflict:  # somebody else began it
                 self.trackers.drop(sender_id)
                 continue

@@ -183,7 +183,7 @@ def test_turns_of_two_processes() -> None:
 
 
 def test_kept_trackers_are_trusted_until_they_are_overtaken() -> None:
-    """A process alone asks the store before its first turns only, one that is overtaken always; all turns are right."""
+    """A process alone asks the store before its first turn only, one that is overtaken always; all turns are right."""
     cluster = Cluster()
     looks: list[str] = []
     look = cluster.store.look
@@ -195,7 +195,7 @@ def test_kept_trackers_are_trusted_until_they_are_overtaken() -> None:
     cluster.store.look = counted  # type: ignore[method-assign]
     for _ in range(10):
         cluster.ask(0, "/greet")
-    assert len(looks) == 2  # what there is, and that it is still the conversation that was begun here
+    assert len(looks) == 1  # what there is; that it is still the conversation that was begun here is known
     for number in range(40):
         cluster.ask(number % 2, "/greet")
     assert cluster.kinds() == [ONE_GREETING[0], *(ONE_GREETING[1:] * 50)]

@@ -65,6 +65,13 @@ class TrackerStore(ABC):
         ends elsewhere, or where `end` is not 0 and it is unknown.
         """
 
+    async def begin(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
+        """Append to a log that ends at 0, as `append` does. Returns the new end, and the conversation's birth.
+
+        A birth of 0 says that it has to be looked for.
+        """
+        return await self.append(sender_id, 0, events, note), 0
+
     @abstractmethod
     async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
         """Put another log in the place of the old one, or create it. Returns its start and end.

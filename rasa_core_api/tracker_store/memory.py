@@ -135,6 +135,10 @@ class MemoryStore(TrackerStore):
             self._leave(sender_id, found, note, note.base)
         return found.end
 
+    async def begin(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
+        end = await self.append(sender_id, 0, events, note)
+        return end, self._logs[sender_id].birth
+
     async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
         size = await self._weigh(events)
         self._check_claim(sender_id, note.owner)

@@ -13,7 +13,7 @@ from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
 class WriteJob(Job[Any]):
     """A change of one conversation: an append after `end`, or, without it, a replacement or a deletion."""
 
-    __slots__ = ("blocks", "count", "end", "kind", "note", "sender_id")
+    __slots__ = ("birth", "blocks", "count", "end", "kind", "note", "sender_id")
 
     def __init__(
         self,
@@ -25,6 +25,7 @@ class WriteJob(Job[Any]):
         note: TurnNote = NO_NOTE,
     ) -> None:
         super().__init__()
+        self.birth = 0  # of the conversation that was appended to, once it is done
         self.note = note
         self.kind = kind  # append, replace or delete
         self.sender_id = sender_id

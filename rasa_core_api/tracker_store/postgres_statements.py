@@ -30,7 +30,7 @@ WITH input AS (
     FROM unnest(%(owners)s::bytea[], %(seqs)s::bigint[], %(counts)s::int[], %(times)s::float8[],
         string_to_array(%(texts)s, chr(30))) AS b(key, seq, count, at, events) JOIN done ON done.key = b.key
 )/* notes */
-SELECT key FROM done
+SELECT key, id FROM done
 """
 
 # what few turns leave: answers, reminders, and the end of one that fired

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
@@ -118,7 +118,9 @@ class Writer:
         self._explain(connection, jobs, done)
 
     @staticmethod
-    def _explain(connection: Connection[Any], jobs: Sequence[WriteJob] | Sequence[ClaimJob], done: set[bytes]) -> None:
+    def _explain(
+        connection: Connection[Any], jobs: Sequence[WriteJob] | Sequence[ClaimJob], done: Iterable[bytes]
+    ) -> None:
         """Tell those whose change was refused why."""
         refused = {key_of(job.sender_id): job for job in jobs}
         for key in done:
@@ -160,12 +162,12 @@ class Writer:
         if any(job.note.key is not None or job.note.reminders or job.note.fired is not None for job in jobs):
             statement = APPEND_WITH_NOTES
             parameters.update(columns_of(jobs))
-        done = {key for (key,) in connection.execute(statement, parameters)}
+        births = dict(connection.execute(statement, parameters).fetchall())
         for key, job in zip(keys, jobs, strict=True):
-            if key in done:
-                job.result = job.end + job.count
-        if len(done) < len(jobs):
-            self._explain(connection, jobs, done)
+            if key in births:
+                job.result, job.birth = job.end + job.count, births[key]
+        if len(births) < len(jobs):
+            self._explain(connection, jobs, births)
 
     def _apply(self, connection: Connection[Any], jobs: Sequence[WriteJob]) -> None:
         keys = {job.sender_id: key_of(job.sender_id) for job in jobs}
@@ -219,13 +221,11 @@ class Writer:
                     note = job.note
                     if job.end != begin or note.start not in (None, place.start) or note.birth not in (0, place.row):
                         conflict(job.sender_id, job.end, begin)
-                    job.result = begin + job.count
+                    job.result, job.birth = begin + job.count, place.row
                 else:
                     self._flush(connection, rows, changed)
                     self._remove(connection, place, None)
-                    connection.execute(
-                        "DELETE FROM rasa_core_api_reminders WHERE key = %s", (keys[job.sender_id],)
-                    )
+                    connection.execute("DELETE FROM rasa_core_api_reminders WHERE key = %s", (keys[job.sender_id],))
                     if job.note.forgets:
                         connection.execute(
                             "UPDATE rasa_core_api_answers SET answer = %s WHERE key = %s",

@@ -174,12 +174,18 @@ class RedisStore(TrackerStore):
         return (await self.look(sender_id, after, limit)).tail
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
+        return (await self._append(sender_id, end, events, note))[0]
+
+    async def begin(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
+        return await self._append(sender_id, 0, events, note)
+
+    async def _append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote) -> tuple[int, int]:
         check_sender_id(sender_id)
         place = f"{end} {'' if note.start is None else note.start} {note.birth or ''}"
         answer = await self._run(APPEND, sender_id, place, self._lifetime, *_note(note, events))
         self._check_held(sender_id, answer)
         if int(answer[0]) == 1:
-            return int(answer[1])
+            return int(answer[1]), int(answer[2])
         conflict(sender_id, end, int(answer[1]) if len(answer) > 1 else None)
 
     async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:

@@ -127,7 +127,7 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-#: -> {1, new end}, {0, end found}, {-1} for an unknown conversation, {-2, milliseconds of another owner's claim}
+#: -> {1, new end, row}, {0, end found}, {-1} for an unknown conversation, {-2, milliseconds of another owner's claim}
 APPEND = Script(
     _WRITE
     + """
@@ -141,7 +141,7 @@ end
 local same = began == '' or start == tonumber(began)
 if stop ~= tonumber(wanted) or not same or reborn(sender, row) then return {0, stop} end
 write(stop, tonumber(ARGV[8]))
-return {1, stop + count}
+return {1, stop + count, redis.call('HGET', key('head', sender), 'row') or '0'}
 """
 )
 

@@ -237,6 +237,11 @@ class SqliteStore(TrackerStore):
         result: int = await self._writer.submit(job)
         return result
 
+    async def begin(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
+        check_sender_id(sender_id)
+        job = Append(sender_id, 0, len(events), numbered_blocks(0, events), note)
+        return await self._writer.submit(job), job.birth
+
     async def replace(self, sender_id: str, events: Sequence[Event], note: TurnNote = NO_NOTE) -> tuple[int, int]:
         check_sender_id(sender_id)
         job = Replace(sender_id, len(events), numbered_blocks(0, events), note)

@@ -57,10 +57,11 @@ class LogJob(WriteJob):
 class Append(LogJob):
     """Add blocks to the log that ends at `end`; the result is the new end."""
 
-    __slots__ = ("blocks", "count", "end", "note")
+    __slots__ = ("birth", "blocks", "count", "end", "note")
 
     def __init__(self, sender_id: str, end: int, count: int, blocks: list[Block], note: TurnNote = NO_NOTE) -> None:
         super().__init__(sender_id)
+        self.birth = 0  # of the conversation, once it is done
         self.end = end
         self.count = count
         self.blocks = blocks
@@ -72,6 +73,7 @@ class Append(LogJob):
         place = writer.place_to_append(self.sender_id, self.end)
         if note.start not in (None, place[2]) or note.birth not in (0, place[0]):
             conflict(self.sender_id, self.end, self.end)
+        self.birth = place[0]
         writer.add_blocks(place, self.blocks)
         writer.turns.leave(self.sender_id, note, note.base, self.end + self.count)
         return self.end + self.count

@@ -48,7 +48,8 @@ class _Conversation(protocol.Protocol):
             self.transport.write(self.server.answer)
             self.transport.loseConnection()
             return
-        answers = {b"PING": b"+PONG\r\n", b"SELECT": b"+OK\r\n", b"AUTH": b"+OK\r\n", b"EVALSHA": b"*2\r\n:1\r\n:1\r\n"}
+        appended = b"*3" + b"\r\n:1" * 3 + b"\r\n"
+        answers = {b"PING": b"+PONG\r\n", b"SELECT": b"+OK\r\n", b"AUTH": b"+OK\r\n", b"EVALSHA": appended}
         self.transport.write(answers.get(command, b"-ERR unknown\r\n"))
 
 

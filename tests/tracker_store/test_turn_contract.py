@@ -345,6 +345,17 @@ def test_conversation_that_was_deleted_and_begun_anew(store: TrackerStore) -> No
     assert found(store).end == 6
 
 
+def test_conversation_that_begins(store: TrackerStore) -> None:
+    """Whoever begins a conversation is told its birth, and is refused where another one was faster."""
+    end, birth = wait(store.begin("a", slots(1, 2), TurnNote(owner=MINE)))
+    assert end == 2 and birth == (0 if store.name == "mongod" else found(store).birth)
+    with pytest.raises(StoreConflict):
+        wait(store.begin("a", slots(3), TurnNote(owner=MINE)))
+    wait(store.claim("b", 0, MINE, None, 10))
+    end, birth = wait(store.begin("b", slots(1), TurnNote(owner=MINE)))
+    assert end == 1 and birth == (0 if store.name == "mongod" else found(store, "b").birth)
+
+
 def found(store: TrackerStore, name: str = "a") -> Tail:
     tail = wait(store.read(name))
     assert tail is not None
