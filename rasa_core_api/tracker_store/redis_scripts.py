@@ -89,15 +89,15 @@ local function keep(base, last)
   redis.call('HSET', name, request, value)
   if redis.call('PTTL', name) < ends - time then redis.call('PEXPIREAT', name, text(ends)) end
 end
--- the events go in behind `start`, and what the note says with them
+-- the events go in behind `start`, and what the note says with them; the conversation's row
 local function write(start, base)
+  local row = redis.call('HGET', key('head', sender), 'row') or ''
   for i = first, #ARGV, 1000 do
     redis.call('RPUSH', key('log', sender), unpack(ARGV, i, math.min(i + 999, #ARGV)))
   end
   if count > 0 then
     redis.call('HSET', key('head', sender), 'at', ARGV[6])
     local most = redis.call('EXISTS', prefix .. 'cursors') == 1 and MOST or KEPT
-    local row = redis.call('HGET', key('head', sender), 'row') or ''
     redis.call('XADD', prefix .. 'feed', 'MAXLEN', '~', most, '*', 's', sender, 'q', text(start), 'c', text(count),
       'r', row)
   end
@@ -112,6 +112,7 @@ local function write(start, base)
   if life ~= '0' then
     for _, kind in ipairs({'head', 'log', 'reminders'}) do redis.call('EXPIRE', key(kind, sender), life) end
   end
+  return row
 end
 local left = held(sender, owner)
 if left > 0 then return {-2, left} end
@@ -140,8 +141,8 @@ if not start then
 end
 local same = began == '' or start == tonumber(began)
 if stop ~= tonumber(wanted) or not same or reborn(sender, row) then return {0, stop} end
-write(stop, tonumber(ARGV[8]))
-return {1, stop + count, redis.call('HGET', key('head', sender), 'row') or '0'}
+local birth = write(stop, tonumber(ARGV[8]))
+return {1, stop + count, birth ~= '' and birth or '0'}
 """
 )
 

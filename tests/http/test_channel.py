@@ -5,47 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
-from twisted.web.server import Request
 
 from rasa_core_api.http.channel import ARRIVAL, LINGER, MAX_HEAD, MAX_HEADERS, PACE, SILENCE
-from rasa_core_api.http.routing import App
-from rasa_core_api.http.sending import send_json
 from rasa_core_api.http.site import IDLE
+from tests.http.bench import Bench
 from tests.http.conftest import MakeWire
 from tests.wire import Connection, Wire
 
 BODY = 40 * PACE
 ENVELOPE = {"version", "status", "message", "reason", "details", "help", "code", "error"}
-
-
-class Bench:
-    app = App()
-
-    def __init__(self) -> None:
-        self.gates: list[Deferred[None]] = []
-
-    @app.route("/", methods=["GET", "POST"])
-    def quick(self, request: Request) -> bytes:
-        return send_json(request, "quick")
-
-    @app.route("/slow", methods=["GET", "POST"])
-    async def slow(self, request: Request) -> bytes:
-        gate: Deferred[None] = Deferred()
-        self.gates.append(gate)
-        await gate
-        return send_json(request, "slow")
-
-    @app.route("/stream", methods=["GET"])
-    async def stream(self, request: Request) -> None:
-        request.write(b"begun")
-        await Deferred()
-
-    @app.route("/of/<sender_id>", methods=["GET"])
-    def whose(self, request: Request, sender_id: str) -> bytes:
-        return send_json(request, sender_id)
 
 
 @pytest.fixture

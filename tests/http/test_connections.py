@@ -5,37 +5,16 @@ from __future__ import annotations
 import socket
 
 import pytest
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
-from twisted.web.server import Request
 
 from rasa_core_api.http.channel import PACE
 from rasa_core_api.http.connections import KEEPALIVE, UNNOTICED, connections_within_reach, keep_alive
-from rasa_core_api.http.routing import App
-from rasa_core_api.http.sending import send_json
+from tests.http.bench import Bench
 from tests.http.conftest import MakeWire
 from tests.wire import Wire
 
 BODY = 40 * PACE
-
-
-class Bench:
-    app = App()
-
-    def __init__(self) -> None:
-        self.gates: list[Deferred[None]] = []
-
-    @app.route("/", methods=["GET", "POST"])
-    def quick(self, request: Request) -> bytes:
-        return send_json(request, "quick")
-
-    @app.route("/slow", methods=["GET"])
-    async def slow(self, request: Request) -> bytes:
-        gate: Deferred[None] = Deferred()
-        self.gates.append(gate)
-        await gate
-        return send_json(request, "slow")
 
 
 @pytest.fixture
