@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -16,159 +16,28 @@ from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store import TrackerStore
-from rasa_core_api.tracker_store.checks import check_sender_id, position_of, unknown_cursor
-from rasa_core_api.tracker_store.sqlite_file import connect, unavailable
-from rasa_core_api.tracker_store.sqlite_turns import (
-    earlier_and_held,
+from rasa_core_api.tracker_store.checks import check_sender_id, position_of
+from rasa_core_api.tracker_store.sqlite_jobs import Append, Claim, Delete, Forget, Replace, Truncate, TurnJob, WriteJob
+from rasa_core_api.tracker_store.sqlite_reader import (
+    RawTail,
+    SqliteReader,
     read_feed,
     read_idle,
+    read_names,
+    read_opening,
     read_reminders,
     read_value,
 )
-from rasa_core_api.tracker_store.sqlite_writer import (
-    Append,
-    Claim,
-    Delete,
-    Forget,
-    Replace,
-    SqliteWriter,
-    Truncate,
-    TurnJob,
-    WriteJob,
-)
+from rasa_core_api.tracker_store.sqlite_writer import SqliteWriter
 from rasa_core_api.tracker_store.texts import StoredEvents, numbered_blocks
 from rasa_core_api.tracker_store.threads import CallJob, JobThread, Reactor
-from rasa_core_api.tracker_store.turns import NO_NOTE, Earlier, FeedEntry, Opening, Reminder, Tail, TurnNote
-
-if TYPE_CHECKING:
-    from sqlite3 import Connection
+from rasa_core_api.tracker_store.turns import NO_NOTE, FeedEntry, Opening, Reminder, Tail, TurnNote
 
 log = Logger()
 
 #: Seconds after a deletion in which more may come before the write-ahead log is emptied; and until the next try where
 #: somebody was reading from it.
 TIDY, TIDY_AGAIN = 5.0, 1.0
-#: Blocks fetched with one statement.
-_BLOCKS = 64
-#: Sender ids fetched with one statement.
-_NAMES = 2_000
-
-#: Start, end, the number of the first event in the texts, the texts, and the conversation's row.
-RawTail = tuple[int, int, int, list[str], int]
-
-
-class _Reader:
-    """Reads in a thread of its own, so that readers do not wait for the disk's sync."""
-
-    def __init__(self, path: Path, where: str) -> None:
-        self._path = path
-        self._where = where
-        self.connection: Connection
-
-    def open(self) -> None:
-        self.connection = connect(self._path, self._where)
-        self.connection.execute("PRAGMA query_only=ON")
-
-    def close(self) -> None:
-        self.connection.close()
-
-    def run(self, jobs: Sequence[CallJob]) -> None:
-        import sqlite3
-
-        execute = self.connection.execute
-        try:
-            execute("BEGIN")  # one state of the file for all statements of the group
-            try:
-                for job in jobs:
-                    self._answer(job)
-            finally:
-                execute("ROLLBACK")
-        except sqlite3.Error as error:
-            failure = unavailable(error)
-            for job in jobs:
-                job.result, job.error = None, failure
-
-    def _answer(self, job: CallJob) -> None:
-        try:
-            job.result = job.function(self.connection, *job.arguments)
-        except RasaCoreError as error:
-            job.error = error
-        except Exception as error:
-            job.error = unavailable(error)
-
-
-def _read(
-    connection: Connection, sender_id: str, after: int, limit: int | None
-) -> RawTail | None:
-    """Blocks of a log, joined by line breaks.
-
-    Many rows come as one text: every row that is fetched lets go of the interpreter, and a busy reactor gives it back
-    late.
-    """
-    row = connection.execute(
-        "SELECT id, start, (SELECT seq + count FROM blocks WHERE conversation = id ORDER BY seq DESC LIMIT 1)"
-        " FROM conversations WHERE sender_id = ?",
-        (sender_id,),
-    ).fetchone()
-    if row is None:
-        return None
-    conversation, start, end = row
-    if end is None:
-        end = start
-    after = max(after, start)
-    if after >= end or limit == 0:
-        return start, end, after, [], conversation
-    first = connection.execute(
-        "SELECT max(seq) FROM blocks WHERE conversation = ? AND seq <= ?", (conversation, after)
-    ).fetchone()[0]
-    stop = end if limit is None else min(end, after + limit)
-    texts = []
-    seq = first
-    while seq < stop:
-        text, count = connection.execute(
-            "SELECT group_concat(events, char(10)), sum(count) FROM"
-            " (SELECT events, count FROM blocks WHERE conversation = ? AND seq >= ? ORDER BY seq LIMIT ?)",
-            (conversation, seq, min(_BLOCKS, stop - seq)),
-        ).fetchone()
-        texts.append(text)
-        seq += count
-    return start, end, first, texts, conversation
-
-
-def _look(
-    connection: Connection, sender_id: str, after: int, limit: int | None, key: str | None, owner: str, now: float
-) -> tuple[RawTail | None, Earlier | None, float]:
-    """What `_read` gives, what the key left, and the seconds of another owner's claim."""
-    return (
-        _read(connection, sender_id, after, limit),
-        *earlier_and_held(connection, sender_id, key, owner, now),
-    )
-
-
-def _names(connection: Connection, after: str | None, limit: int | None, prefix: str) -> list[str]:
-    """JSON lists of sender ids."""
-    row = 0
-    if after is not None:
-        found = connection.execute("SELECT id FROM conversations WHERE sender_id = ?", (after,)).fetchone()
-        if found is None:
-            raise unknown_cursor(after)
-        row = found[0]
-    pages = []
-    while limit is None or limit > 0:
-        size = _NAMES if limit is None else min(_NAMES, limit)
-        text, count, last = connection.execute(
-            "SELECT json_group_array(sender_id), count(*), max(id) FROM (SELECT id, sender_id FROM conversations"
-            " WHERE id > ? AND substr(sender_id, 1, ?) = ? ORDER BY id LIMIT ?)",
-            (row, len(prefix), prefix, size),
-        ).fetchone()
-        if count:
-            pages.append(text)
-            row = last
-        if count < size:
-            break
-        if limit is not None:
-            limit -= count
-    return pages
 
 
 class SqliteStore(TrackerStore):
@@ -193,7 +62,7 @@ class SqliteStore(TrackerStore):
         self._writer: JobThread[WriteJob] = JobThread(
             reactor, "conversations-writer", SqliteWriter(path, where, self._foreign, now)
         )
-        self._reader: JobThread[CallJob] = JobThread(reactor, "conversations-reader", _Reader(path, where))
+        self._reader: JobThread[CallJob] = JobThread(reactor, "conversations-reader", SqliteReader(path, where))
 
     async def open(self) -> None:
         await self._writer.start()
@@ -219,7 +88,8 @@ class SqliteStore(TrackerStore):
 
     async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
         check_sender_id(sender_id)
-        return await self._tail(await self._ask(_read, sender_id, after, limit), after, limit)
+        found, _, _ = await self._ask(read_opening, sender_id, after, limit, None, "", 0.0)
+        return await self._tail(found, after, limit)
 
     async def _tail(self, found: RawTail | None, after: int, limit: int | None) -> Tail | None:
         if found is None:
@@ -251,7 +121,7 @@ class SqliteStore(TrackerStore):
         return result
 
     async def sender_ids(self, after: str | None = None, limit: int | None = None, prefix: str = "") -> list[str]:
-        pages = await self._reader.submit(CallJob(_names, after, limit, prefix))
+        pages = await self._reader.submit(CallJob(read_names, after, limit, prefix))
         return [name for page in pages for name in json.loads(page)]
 
     async def delete(self, sender_id: str) -> bool:
@@ -287,7 +157,7 @@ class SqliteStore(TrackerStore):
         self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
     ) -> Opening:
         check_sender_id(sender_id)
-        found, earlier, held = await self._ask(_look, sender_id, after, limit, key, owner, self._now())
+        found, earlier, held = await self._ask(read_opening, sender_id, after, limit, key, owner, self._now())
         return Opening(await self._tail(found, after, limit), earlier, held)
 
     async def claim(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from rasa_core_api.exceptions import ConversationHeld
 from rasa_core_api.tracker_store.checks import position_of
-from rasa_core_api.tracker_store.turns import FORGOTTEN, NO_NOTE, Earlier, Reminder, TurnNote
+from rasa_core_api.tracker_store.turns import FORGOTTEN, NO_NOTE, Reminder, TurnNote
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -51,6 +51,15 @@ class TurnTables:
             left = found[1] - self._now()
             if left > 0:
                 raise ConversationHeld(sender_id, left)
+
+    def held(self, sender_id: str, owner: str) -> bool:
+        """Whether there is a claim of another owner, though it may have run out."""
+        found = self._known().get(sender_id)
+        return found is not None and found[0] != owner
+
+    def claimed(self, sender_id: str) -> bool:
+        """Whether there is a claim."""
+        return sender_id in self._known()
 
     def claim(self, sender_id: str, owner: str, key: str | None, base: int, seconds: float) -> None:
         until = self._now() + seconds
@@ -122,10 +131,25 @@ class TurnTables:
         self.clear_reminders(sender_id)
         self.clear_answers(sender_id)
 
+    def until(self, seconds: float) -> float:
+        """The time when so many seconds from now are over."""
+        return self._now() + seconds
+
+    def wrote(self, answers: int, sender_ids: Iterable[str]) -> None:
+        """So many answers were written, and the claims of these conversations ended, by somebody else's statement."""
+        self._written += answers
+        claims = self._known()
+        for sender_id in sender_ids:
+            claims.pop(sender_id, None)
+
+    def sweeps(self, written: int) -> bool:
+        """Whether it is time to remove answers that ran out when so many more are written."""
+        return self._written + written >= _SWEEP_EVERY
+
     def sweep(self, written: int) -> None:
         """Now and then remove answers that ran out."""
-        self._written += written
-        if self._written < _SWEEP_EVERY:
+        if not self.sweeps(written):
+            self._written += written
             return
         self._written = 0
         self._connection.execute(
@@ -149,57 +173,3 @@ class TurnTables:
             "INSERT OR REPLACE INTO roles (name, owner, until) VALUES (?, ?, ?)", (role, owner, now + seconds)
         )
         return True
-
-
-# --- reading -----------------------------------------------------------------------------------------------
-
-
-def earlier_and_held(
-    connection: Connection, sender_id: str, key: str | None, owner: str, now: float
-) -> tuple[Earlier | None, float]:
-    """What a key left, and how many seconds another owner's claim lasts."""
-    earlier = None
-    if key is not None:
-        row = connection.execute(
-            "SELECT base, end, answer, done FROM answers WHERE sender_id = ? AND key = ? AND until > ?",
-            (sender_id, key, now),
-        ).fetchone()
-        if row is not None:
-            earlier = Earlier(row[0], row[1], row[2], bool(row[3]))
-    row = connection.execute(
-        "SELECT until FROM claims WHERE sender_id = ? AND owner <> ?", (sender_id, owner)
-    ).fetchone()
-    return earlier, 0.0 if row is None else max(0.0, row[0] - now)
-
-
-def read_reminders(connection: Connection, condition: str, values: tuple[Any, ...]) -> list[Reminder]:
-    """Reminders that meet a condition, the earliest first."""
-    rows = connection.execute(
-        f"SELECT sender_id, name, due, seq, channel FROM reminders WHERE {condition}", values
-    ).fetchall()
-    return [Reminder(*row) for row in rows]
-
-
-def read_feed(connection: Connection, after: int, limit: int) -> list[tuple[int, str, int, str]]:
-    """Position, sender id, number of the first event and the events' text of each block."""
-    return connection.execute(
-        "SELECT position, sender_id, seq, events FROM blocks JOIN conversations ON id = conversation"
-        " WHERE position > ? ORDER BY position LIMIT ?",
-        (after, limit),
-    ).fetchall()
-
-
-def read_value(connection: Connection, statement: str, values: tuple[Any, ...] = ()) -> Any:
-    """The one value that a statement finds, or None."""
-    row = connection.execute(statement, values).fetchone()
-    return None if row is None else row[0]
-
-
-def read_idle(connection: Connection, before: float, limit: int) -> list[str]:
-    """Conversations without a block from `before` or later."""
-    rows = connection.execute(
-        "SELECT sender_id FROM conversations WHERE coalesce((SELECT at FROM blocks WHERE conversation = id"
-        " ORDER BY seq DESC LIMIT 1), 0) < ? LIMIT ?",
-        (before, limit),
-    )
-    return [sender_id for (sender_id,) in rows]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import conflict
+from rasa_core_api.tracker_store.sqlite_appends import Appends
 from rasa_core_api.tracker_store.sqlite_file import Users, connect, truncate, unavailable
+from rasa_core_api.tracker_store.sqlite_jobs import Append, LogJob, Truncate, WriteJob
 from rasa_core_api.tracker_store.sqlite_turns import TurnTables
 from rasa_core_api.tracker_store.texts import Block
-from rasa_core_api.tracker_store.threads import Job
-from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -27,144 +27,6 @@ _PLACE = (
     "id, coalesce((SELECT seq + count FROM blocks WHERE conversation = id ORDER BY seq DESC LIMIT 1), start), start"
     " FROM conversations"
 )
-
-
-class WriteJob(Job[Any]):
-    """Something that changes the file, as part of a transaction.
-
-    `apply` raises errors of the domain before its first change, or not at all.
-    """
-
-    __slots__ = ()
-
-    #: Whether its group is on the disk before anybody is told. What only lives as long as its processes need not be.
-    durable = True
-
-    def apply(self, writer: SqliteWriter) -> Any:
-        raise NotImplementedError
-
-
-class LogJob(WriteJob):
-    """Something about a conversation's log."""
-
-    __slots__ = ("sender_id",)
-
-    def __init__(self, sender_id: str) -> None:
-        super().__init__()
-        self.sender_id = sender_id
-
-
-class Append(LogJob):
-    """Add blocks to the log that ends at `end`; the result is the new end."""
-
-    __slots__ = ("birth", "blocks", "count", "end", "note")
-
-    def __init__(self, sender_id: str, end: int, count: int, blocks: list[Block], note: TurnNote = NO_NOTE) -> None:
-        super().__init__(sender_id)
-        self.birth = 0  # of the conversation, once it is done
-        self.end = end
-        self.count = count
-        self.blocks = blocks
-        self.note = note
-
-    def apply(self, writer: SqliteWriter) -> int:
-        note = self.note
-        writer.turns.check(self.sender_id, note.owner)
-        place = writer.place_to_append(self.sender_id, self.end)
-        if note.start not in (None, place[2]) or note.birth not in (0, place[0]):
-            conflict(self.sender_id, self.end, self.end)
-        self.birth = place[0]
-        writer.add_blocks(place, self.blocks)
-        writer.turns.leave(self.sender_id, note, note.base, self.end + self.count)
-        return self.end + self.count
-
-
-class Replace(LogJob):
-    """Put another log in the place of the old one; the blocks count from 0. The result is its start and end."""
-
-    __slots__ = ("blocks", "count", "note")
-
-    def __init__(self, sender_id: str, count: int, blocks: list[Block], note: TurnNote = NO_NOTE) -> None:
-        super().__init__(sender_id)
-        self.count = count
-        self.blocks = blocks
-        self.note = note
-
-    def apply(self, writer: SqliteWriter) -> tuple[int, int]:
-        writer.turns.check(self.sender_id, self.note.owner)
-        place = writer.place(self.sender_id)
-        if place is None:
-            place = writer.create(self.sender_id)
-        else:
-            writer.clear(place)
-            writer.turns.clear_reminders(self.sender_id)
-            if self.note.forgets:
-                writer.turns.empty_answers(self.sender_id)
-        start = place[1]
-        writer.add_blocks(place, [(seq + start, *rest) for seq, *rest in self.blocks])  # type: ignore[misc]
-        writer.turns.leave(self.sender_id, self.note, start + self.note.base, start + self.count)
-        return start, start + self.count
-
-
-class Delete(LogJob):
-    """Remove a conversation; the result tells whether there was one."""
-
-    __slots__ = ()
-
-    def apply(self, writer: SqliteWriter) -> bool:
-        return writer.delete(self.sender_id)
-
-
-class Claim(LogJob):
-    """Claim the log that ends at `end`."""
-
-    __slots__ = ("birth", "end", "key", "owner", "seconds")
-    durable = False
-
-    def __init__(self, sender_id: str, end: int, owner: str, key: str | None, seconds: float, birth: int = 0) -> None:
-        super().__init__(sender_id)
-        self.birth = birth
-        self.end = end
-        self.owner = owner
-        self.key = key
-        self.seconds = seconds
-
-    def apply(self, writer: SqliteWriter) -> None:
-        writer.turns.check(self.sender_id, self.owner)
-        place = writer.place(self.sender_id)
-        if (0 if place is None else place[1]) != self.end:
-            conflict(self.sender_id, self.end, None if place is None else place[1])
-        if place is not None and self.birth not in (0, place[0]):
-            conflict(self.sender_id, self.end, self.end)
-        writer.turns.claim(self.sender_id, self.owner, self.key, self.end, self.seconds)
-
-
-class Truncate(WriteJob):
-    """Empty the write-ahead log, which has old pages of what was deleted; the result is whether it is empty."""
-
-    __slots__ = ()
-    durable = False
-
-
-class TurnJob(WriteJob):
-    """Does one thing with the tables beside the logs; what that is need not survive a power cut."""
-
-    __slots__ = ("work",)
-    durable = False
-
-    def __init__(self, work: Callable[[TurnTables], Any]) -> None:
-        super().__init__()
-        self.work = work
-
-    def apply(self, writer: SqliteWriter) -> Any:
-        return self.work(writer.turns)
-
-
-class Forget(TurnJob):
-    """Removes a reminder."""
-
-    __slots__ = ()
-    durable = True
 
 
 class SqliteWriter:
@@ -189,6 +51,8 @@ class SqliteWriter:
         self._users: Users
         self.connection: Connection
         self.turns: TurnTables
+        self._appends: Appends
+        self._alone = True  # nobody else wrote between the last two groups
 
     def open(self) -> None:
         import sqlite3
@@ -199,6 +63,7 @@ class SqliteWriter:
             self._users = Users(self._path, self.turns.void)
             self._version = self.connection.execute("PRAGMA data_version").fetchone()[0]
             self._forget()
+            self._appends = Appends(self.connection, self.turns)
         except sqlite3.Error as error:  # what other processes left cannot be cleared where the disk is full
             self.connection.close()
             raise unavailable(error) from error
@@ -213,7 +78,7 @@ class SqliteWriter:
 
         try:
             writes = [job for job in jobs if not isinstance(job, Truncate)]
-            if writes:
+            if writes and not self._append(writes):
                 self._commit(writes)
             for job in jobs:
                 if isinstance(job, Truncate):
@@ -231,15 +96,31 @@ class SqliteWriter:
             else:
                 jobs[0].result, jobs[0].error = None, unavailable(error)
 
+    def _append(self, jobs: Sequence[WriteJob]) -> bool:
+        """Commit appends with a single statement, where that is possible."""
+        if not self._alone or not all(isinstance(job, Append) for job in jobs):
+            return False
+        self._sync(True)
+        places = self._appends.write(jobs, self._places, self._next_row, self._version)
+        if places is None:
+            return False
+        for job in jobs:
+            assert isinstance(job, Append)
+            place = places[job.sender_id]
+            job.error = None
+            job.birth, job.result, _ = place
+            if place[0] >= self._next_row:
+                self._next_row = place[0] + 1
+            self._remember(job.sender_id, place)
+        return True
+
     def _commit(self, jobs: Sequence[WriteJob]) -> None:
         execute = self.connection.execute
-        durable = any(job.durable for job in jobs)
-        if durable is not self._durable:  # NORMAL leaves the log to a later sync; the file is whole all the same
-            execute("PRAGMA synchronous=" + ("FULL" if durable else "NORMAL"))
-            self._durable = durable
+        self._sync(any(job.durable for job in jobs))
         execute("BEGIN IMMEDIATE")
         version = execute("PRAGMA data_version").fetchone()[0]
-        if version != self._version:
+        self._alone = version == self._version
+        if not self._alone:
             self._version = version
             self._forget()
             self._on_foreign()
@@ -253,6 +134,12 @@ class SqliteWriter:
         self.flush()
         execute("COMMIT")
         self._absent.clear()
+
+    def _sync(self, durable: bool) -> None:
+        """Whether commits are on the disk when they return."""
+        if durable is not self._durable:  # NORMAL leaves the log to a later sync; the file is whole all the same
+            self.connection.execute("PRAGMA synchronous=" + ("FULL" if durable else "NORMAL"))
+            self._durable = durable
 
     def _look_up(self, jobs: Sequence[WriteJob]) -> None:
         """Find all places that the jobs need and that are not known."""

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import shutil
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -466,25 +465,6 @@ def test_recordings(conformance: Path) -> None:
         expected = line["parse"]
         expected["entities"] = [entity for entity in expected["entities"] if "duckling" not in entity["extractor"]]
         assert close(model.parse(line["text"]), expected), line["text"]
-
-
-@pytest.mark.conformance
-def test_speed(conformance: Path) -> None:
-    """Loading and parsing stay far below what would be felt (wide margins: the machine may be busy)."""
-    directory = conformance / "realbots" / "rasa-demo-2018" / "models" / "nlu" / "current"
-    texts = [
-        json.loads(line)["text"] for line in (conformance / "nlu" / "rasa-demo-2018.jsonl").read_text().splitlines()
-    ]
-    model, _ = load_legacy(directory)
-    begin = time.process_time()
-    load_legacy(directory)
-    assert time.process_time() - begin < 0.1
-    spent = []
-    for text in texts * 2:
-        begin = time.perf_counter()
-        model.parse(text)
-        spent.append(time.perf_counter() - begin)
-    assert statistics.median(spent) < 300e-6
 
 
 @pytest.mark.parametrize(
