@@ -40,11 +40,8 @@ def cpu_seconds(pid: int) -> float:
 
 
 def cpu_seconds_exact(pid: int) -> float:
-    """The same in nanosecond steps, from the scheduler (main thread and others)."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+    """The same in nanoseconds, of all its threads, also of those that ended: the process's own CPU clock."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def resident_mb(pid: int) -> float:

@@ -1,11 +1,12 @@
 """Kills servers (and the database) with SIGKILL at random moments, under load, and counts what is left of every turn.
 
-    python benchmarks/crashes.py [--store sqlite|postgres|redis] [--kills 200] [--servers 1|2] [--conversations 50]
-                                 [--seconds 20] [--no-database]
+    python benchmarks/crashes.py [--store sqlite|postgres|redis] [--kills 200] [--servers 1|2] [--workers 1]
+                                 [--conversations 50] [--seconds 20] [--no-database]
 
 Each turn calls an action server. Every other conversation sends its requests with a key, to all servers at once, and
 asks again until it is answered; the others send without a key and go on after a failure. Every fourth kill hits the
-database's own server, unless --no-database. Without kills (--kills 0) the load lasts --seconds. At the end the logs are
+database's own server, unless --no-database. With --workers N each server has N workers, and a kill hits one of them, or
+their parent, or all together. Without kills (--kills 0) the load lasts --seconds. At the end the logs are
 compared with what was answered: each answered turn is there once and complete, no other one in half, and the numbers
 have no gap. The exit status is 1 where anything was lost, torn or doubled.
 """
@@ -25,7 +26,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,27 @@ class Process:
         )
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it with all that it started."""
         assert self.child is not None
-        os.killpg(self.child.pid, how)
+        with suppress(ProcessLookupError):
+            os.killpg(self.child.pid, how)
         self.child.wait()
+
+    def kill_alone(self) -> None:
+        """End it; what it started is left to itself."""
+        assert self.child is not None
+        self.child.kill()
+        self.child.wait()
+
+    def kill_worker(self) -> bool:
+        """End one of the processes that it started; whether there was one."""
+        assert self.child is not None
+        workers = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children")
+        found = [int(pid) for pid in workers.read_text().split()] if workers.exists() else []
+        with suppress(ProcessLookupError):
+            if found:
+                os.kill(random.choice(found), signal.SIGKILL)
+        return bool(found)
 
 
 class Databases:
@@ -346,6 +365,8 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
         log = directory / f"server-{number}.log"
         command = [sys.executable, "-m", "rasa_core_api.run", "--enable_api", "-d", str(model), "-c", "rest",
                    "-p", str(port), "-o", str(log), "--endpoints", str(settings), "--quiet"]  # fmt: skip
+        if arguments.workers > 1:
+            command += ["--workers", str(arguments.workers)]
         server = Process(command, port)
         server.start()
         running.callback(server.kill, signal.SIGTERM)
@@ -365,8 +386,10 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
             await database.kill()
         else:
             server = random.choice(servers)
-            server.kill()
-            server.start()
+            what = random.choice(["worker", "worker", "parent", "all"]) if arguments.workers > 1 else "all"
+            if what != "worker" or not server.kill_worker():
+                server.kill() if what == "all" else server.kill_alone()
+                server.start()
             if random.random() < 0.7:  # else killed again while it starts
                 await until_ready(server)
         if kill % 20 == 0:
@@ -385,8 +408,9 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
     listening.close()
     if not arguments.kills and counts["repeated"]:
         wrong.append(f"{counts['repeated']} actions ran again though nothing was killed")
+    started = f"{arguments.servers} server(s) of {arguments.workers}"
     table(
-        f"{arguments.store}, {arguments.servers} server(s), {arguments.kills} kills, {lasted:.0f} s",
+        f"{arguments.store}, {started}, {arguments.kills} kills, {lasted:.0f} s",
         [
             ("turns answered", str(counts["answered"]), ""),
             ("turns stored", str(counts["stored"]), ""),
@@ -410,6 +434,7 @@ def main() -> int:
     parser.add_argument("--store", default="sqlite", choices=["sqlite", "postgres", "redis"])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--servers", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--conversations", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--no-database", action="store_true")

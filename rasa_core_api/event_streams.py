@@ -108,9 +108,12 @@ class EventStreams:
                         self.clock.callLater(0, stream.wake)  # not within the turn
                         stream._news = True
 
-    def conversation(self, sender_id: str, after: int = -1) -> Stream:
-        """Follow a conversation behind an event's number. Raises `TooManyRequests`."""
-        return self._add(Stream(self, _Conversation(self.store, sender_id, after + 1), sender_id))
+    def conversation(self, sender_id: str, after: int = -1, birth: int = 0) -> Stream:
+        """Follow a conversation behind an event's number, of the conversation of this birth (0: whichever).
+
+        Raises `TooManyRequests`.
+        """
+        return self._add(Stream(self, _Conversation(self.store, sender_id, after + 1, birth), sender_id))
 
     async def all(self, after: str | None = None) -> Stream:
         """Follow all conversations behind a position, else from now on.
@@ -153,12 +156,12 @@ class EventStreams:
 
 @define
 class _Conversation:
-    """The events of one conversation; ids are their numbers."""
+    """The events of one conversation; ids are their numbers, with the conversation's birth where the store tells it."""
 
     _store: TrackerStore
     _sender_id: str
     _next: int
-    _birth: int = field(default=0, init=False)  # of the conversation that was read
+    _birth: int  # of the conversation that was read; 0 for none yet
 
     async def read(self) -> list[Item]:
         tail = await self._store.read(self._sender_id, self._next, PAGE)
@@ -172,7 +175,8 @@ class _Conversation:
         begin = max(self._next, tail.start)
         self._next = begin + len(tail.events)
         numbered = enumerate(tail.events, begin)
-        return [Item(str(seq), _data(self._sender_id, seq, event.as_json())) for seq, event in numbered]
+        behind = f"-{tail.birth}" if tail.birth else ""
+        return [Item(f"{seq}{behind}", _data(self._sender_id, seq, event.as_json())) for seq, event in numbered]
 
 
 @define

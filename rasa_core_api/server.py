@@ -46,7 +46,7 @@ from rasa_core_api.http.sending import (
     send_text,
 )
 from rasa_core_api.http.site import ApiSite
-from rasa_core_api.http.streams import Stream, no_position, number_after, resume_after, send_stream
+from rasa_core_api.http.streams import Stream, no_position, place_after, resume_after, send_stream
 from rasa_core_api.messages import BotMessage, RequestKey
 from rasa_core_api.releases import release_of
 from rasa_core_api.remote_protocol import NextAction
@@ -396,8 +396,8 @@ class Server(CareRoutes):
     @rights(ALWAYS)
     async def conversation_events(self, request: Request, sender_id: str) -> None:
         """What is said in a conversation, as it is said."""
-        after = number_after(resume_after(request, query_of(request)))
-        await self._send_stream(request, self._streams.conversation(sender_id, after))
+        after, birth = place_after(resume_after(request, query_of(request)))
+        await self._send_stream(request, self._streams.conversation(sender_id, after, birth))
 
     @app.route("/events", methods=["GET"])
     @rights(ALWAYS)

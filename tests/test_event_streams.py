@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -41,6 +42,9 @@ class Bench:
     def ids(self, stream: Stream) -> list[str | None]:
         return [item.id for item in self.do(stream.next(0.0))]
 
+    def numbers(self, stream: Stream) -> list[int]:
+        return [json.loads(item.data)["seq"] for item in self.do(stream.next(0.0))]
+
 
 @pytest.fixture
 def bench() -> Bench:
@@ -57,8 +61,8 @@ def test_a_conversation_from_its_beginning(bench: Bench) -> None:
     """What was said comes first, page by page, then what is said."""
     bench.append("u", PAGE + 2)
     stream = bench.streams.conversation("u")
-    assert bench.ids(stream) == [str(n) for n in range(PAGE)]
-    assert bench.ids(stream) == [str(PAGE), str(PAGE + 1)]
+    assert bench.numbers(stream) == list(range(PAGE))
+    assert bench.numbers(stream) == [PAGE, PAGE + 1]
     found = waiting(stream)
     bench.append("other")
     assert found == []
@@ -66,7 +70,7 @@ def test_a_conversation_from_its_beginning(bench: Bench) -> None:
     bench.clock.advance(0)
     (item,) = found[0]
     assert (item.id, item.data) == (
-        str(PAGE + 2),
+        f"{PAGE + 2}-1",
         f'{{"sender_id":"u","seq":{PAGE + 2},"event":"slot","name":"k","timestamp":1.0,"value":0}}',
     )
 
@@ -74,29 +78,41 @@ def test_a_conversation_from_its_beginning(bench: Bench) -> None:
 def test_resuming_a_conversation(bench: Bench) -> None:
     """Whoever comes back gets what followed the event it saw last; where that is gone, what is there."""
     bench.append("u", 4)
-    assert bench.ids(bench.streams.conversation("u", 1)) == ["2", "3"]
-    assert bench.ids(bench.streams.conversation("u", 3)) == []
+    assert bench.numbers(bench.streams.conversation("u", 1)) == [2, 3]
+    assert bench.numbers(bench.streams.conversation("u", 3)) == []
     bench.do(bench.store.replace("u", [SlotSet(key="k", value=1, timestamp=1.0)]))
-    assert bench.ids(bench.streams.conversation("u", 1)) == ["4"]
+    assert bench.numbers(bench.streams.conversation("u", 1)) == [4]
     bench.do(bench.store.delete("u"))
     stream = bench.streams.conversation("u", 4)
-    assert bench.ids(stream) == []
+    assert bench.numbers(stream) == []
     bench.append("u", 2)
-    assert bench.ids(stream) == ["0", "1"], "the conversation began anew"
+    assert bench.numbers(stream) == [0, 1], "the conversation began anew"
 
 
 def test_a_conversation_that_is_deleted_while_it_is_followed(bench: Bench) -> None:
     """The one that begins anew comes from its beginning, however long it is when it is looked at."""
     bench.append("u", 3)
     stream = bench.streams.conversation("u")
-    assert bench.ids(stream) == ["0", "1", "2"]
+    assert bench.numbers(stream) == [0, 1, 2]
     bench.do(bench.store.delete("u"))
     bench.append("u", 5)
-    assert bench.ids(stream) == ["0", "1", "2", "3", "4"]
+    assert bench.numbers(stream) == [0, 1, 2, 3, 4]
     bench.do(bench.store.delete("u"))
-    assert bench.ids(stream) == []
+    assert bench.numbers(stream) == []
     bench.append("u", 6)
-    assert bench.ids(stream) == ["0", "1", "2", "3", "4", "5"]
+    assert bench.numbers(stream) == [0, 1, 2, 3, 4, 5]
+
+
+def test_coming_back_after_a_deletion(bench: Bench) -> None:
+    """An id tells of which conversation it was: one that began anew comes from its beginning, however long it is."""
+    bench.append("u", 3)
+    last = bench.ids(bench.streams.conversation("u"))[-1]
+    assert last == "2-1"
+    assert bench.numbers(bench.streams.conversation("u", 2, 1)) == []
+    bench.do(bench.store.delete("u"))
+    bench.append("u", 5)
+    assert bench.numbers(bench.streams.conversation("u", 2, 1)) == [0, 1, 2, 3, 4]
+    assert bench.numbers(bench.streams.conversation("u", 2)) == [3, 4], "a bare number is of whichever there is"
 
 
 def test_all_conversations(bench: Bench) -> None:
@@ -123,7 +139,7 @@ def test_other_processes_events(bench: Bench) -> None:
     found = waiting(bench.streams.conversation("u"))
     bench.append("u", tell=False)
     bench.clock.advance(1.0)
-    assert [item.id for item in found[0]] == ["0"]
+    assert [item.id for item in found[0]] == ["0-1"]
 
 
 def test_signs_of_life(bench: Bench) -> None:

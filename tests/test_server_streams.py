@@ -45,11 +45,11 @@ def test_a_conversation_is_followed(bot: Bot) -> None:
     assert head[0] == "HTTP/1.1 200 OK"
     assert "Content-Type: text/event-stream; charset=utf-8" in head and "Cache-Control: no-cache" in head
     first = events_of(text)
-    assert [event["id"] for event in first] == [str(n) for n in range(3, len(bot.log()))]
+    assert [event["id"] for event in first] == [f"{n}-1" for n in range(3, len(bot.log()))]
     bot.say("/greet")
     connection.rounds()
     more = events_of(connection.streamed()[1])[len(first) :]
-    assert [event["id"] for event in more] == [str(n) for n in range(len(first) + 3, len(bot.log()))]
+    assert [event["id"] for event in more] == [f"{n}-1" for n in range(len(first) + 3, len(bot.log()))]
     bot.clock.advance(15)
     assert connection.streamed()[1].endswith("\n\n:\n\n")
 
@@ -60,8 +60,9 @@ def test_last_event_id_wins(bot: Bot) -> None:
     bot.say("/greet")
     last = len(bot.log()) - 1
     path = "/conversations/u/events?after=0"
-    connection = wire.begin("GET", path, headers={"Last-Event-ID": str(last - 1)})
-    assert [event["id"] for event in events_of(connection.streamed()[1])] == [str(last)]
+    for text in (str(last - 1), f"{last - 1}-1"):
+        connection = wire.begin("GET", path, headers={"Last-Event-ID": text})
+        assert [event["id"] for event in events_of(connection.streamed()[1])] == [f"{last}-1"]
 
 
 def test_all_conversations_are_followed(bot: Bot) -> None:
@@ -80,7 +81,7 @@ def test_all_conversations_are_followed(bot: Bot) -> None:
 
 
 @pytest.mark.parametrize("path", ["/conversations/u/events", "/events"])
-@pytest.mark.parametrize("text", ["x", "1_0", "+5", "-2", "1.0", "1e3", "9" * 30, "%D9%A1", "1%20"])
+@pytest.mark.parametrize("text", ["x", "1_0", "+5", "-2", "1.0", "1e3", "9" * 30, "%D9%A1", "1%20", "1-", "-", "1-x"])
 def test_what_is_no_id(bot: Bot, path: str, text: str) -> None:
     """That is answered with 400, which names where it was said, before the stream begins."""
     _, wire = server_of(bot)

@@ -55,16 +55,24 @@ def resume_after(request: Request, query: Mapping[str, str]) -> tuple[str, str] 
     return None
 
 
-def number_after(given: tuple[str, str] | None) -> int:
-    """The number of the last event that a reader has, -1 for none. Raises `InvalidParameter`."""
+def place_after(given: tuple[str, str] | None) -> tuple[int, int]:
+    """The number of the last event that a reader has, -1 for none, and the birth of its conversation, 0 for any.
+
+    Raises `InvalidParameter`.
+    """
     if given is None:
-        return -1
+        return -1, 0
     text, where = given
     if text == "-1":
-        return -1
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise no_position("The number of an event is expected.", where)
-    return int(text)
+        return -1, 0
+    number, dash, birth = text.partition("-")
+    if not _is_number(number) or (dash and not _is_number(birth)):
+        raise no_position("The id of an event is expected, or its number.", where)
+    return int(number), int(birth or 0)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def no_position(message: str, where: str) -> InvalidParameter:
