@@ -119,11 +119,7 @@ def _opening(found: tuple[Any, ...], first: int, texts: list[str], now: float) -
     held = 0.0 if until is None else max(0.0, until - now)
     if conversation is None:
         return None, earlier, held
-    return (
-        (start, start if end is None else end, max(first, start) if not texts else first, texts, conversation),
-        earlier,
-        held,
-    )
+    return (start, start if end is None else end, first, texts, conversation), earlier, held
 
 
 def read_names(connection: Connection, after: str | None, limit: int | None, prefix: str) -> list[str]:
