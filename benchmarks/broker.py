@@ -8,8 +8,7 @@ beside them.
 
 All servers run at once and are measured by turns, started anew after every third round, 64 connections each: CPU of the
 server process a turn, all threads, and the time that a turn takes (64 connections by turns a second), against the one
-without a broker. Of each the
-quietest third of the rounds counts, since what else runs only adds to it; a second server without a broker tells what
+without a broker in the same round. The median of eighteen rounds counts; a second server without a broker tells what
 the figures are worth. Then a RabbitMQ (Debian package) starts at the address where none was, and everything that is
 stored has to lie in its queue, in the order of each conversation, with the messages of all turns that were answered.
 """
@@ -107,12 +106,11 @@ def measure(store: str, seconds: float, directory: Path, refused: int) -> tuple[
                 assert status["published"] == 0 and status["state"] == "failing", (name, status)
     rows = []
     for title, found in (("CPU a turn", cpu), ("time a turn", took)):
-        quiet = {name: statistics.mean(sorted(values)[: STARTS * ROUNDS // 3]) for name, values in found.items()}
-        rows.append((f"no broker: {title}", f"{quiet['none']:.3f} ms", ""))
-        rows += [
-            (f"{name}: part of that", f"{quiet[name] / quiet['none']:.3f}", f"at most {LIMIT}" if name in AWAY else "")
-            for name in names[1:]
-        ]
+        plain = found["none"]
+        rows.append((f"no broker: {title}", f"{statistics.median(plain):.3f} ms", ""))
+        for name in names[1:]:
+            part = statistics.median(a / b for a, b in zip(found[name], plain, strict=True))
+            rows.append((f"{name}: part of that", f"{part:.3f}", f"at most {LIMIT}" if name in AWAY else ""))
     return rows, answered["rabbit refuses"]
 
 

@@ -193,10 +193,12 @@ class Outbox:
     async def _next(self) -> int:
         """Publish what comes next; how many appends it was."""
         after = self._position
+        if self._failures and not self._open:  # nothing is read for a broker that may still be away
+            if after is not None:
+                await self._tell_gap(after)
+            await self._connect()
         entries = await self._store.feed(after, ENTRIES)
         if not entries:
-            if self._failures and not self._open:  # where nothing is to be sent: is it back?
-                await self._connect()
             return 0
         if len(entries) == ENTRIES and after is not None:
             await self._tell_gap(after)

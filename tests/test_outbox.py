@@ -144,6 +144,25 @@ def test_a_broker_that_is_down(bench: Bench) -> None:
     assert [text.partition("{")[0] for text in told] == ["events cannot be published to ", "events are published to "]
 
 
+def test_nothing_is_read_for_a_broker_that_is_down(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to reach it cost no look into the store, however much waits there."""
+    broker = FakeBroker()
+    broker.mode = "down"
+    outbox = bench.outbox(broker)
+    bench.append(count=500, tell=outbox)
+    bench.run(1)
+    assert outbox.status()["state"] == "failing"
+    looks = []
+    feed = bench.store.feed
+    monkeypatch.setattr(bench.store, "feed", lambda after, limit: (looks.append(after), feed(after, limit))[1])
+    opened = broker.opened
+    bench.run(120)
+    assert broker.opened > opened and looks == []
+    broker.mode = "up"
+    bench.run(LONGEST_PAUSE)
+    assert broker.seqs("u") == list(range(500))
+
+
 @pytest.mark.parametrize("when", ["open", "publish"])
 def test_a_broker_that_hangs(bench: Bench, when: str) -> None:
     """No answer is an outage too, after the time limit."""
