@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -96,7 +97,7 @@ def connect(path: Path, where: str) -> Connection:
     import sqlite3
 
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        _create(path)
     except OSError as error:
         raise InvalidConfiguration(f"{where}: cannot open {path}: {error.strerror}") from error
     try:
@@ -111,6 +112,23 @@ def connect(path: Path, where: str) -> Connection:
             raise InvalidConfiguration(f"{where}: {path} is no SQLite file") from error
         raise unavailable(error) from error
     return connection
+
+
+def _create(path: Path) -> None:
+    """Create the file for its owner alone, unless it is there. Raises `OSError` where it cannot be used.
+
+    A file that is there is never opened here: to close it would give up the locks that connections of this process hold
+    on it (POSIX), and another process that closes its own would take itself for the last one and remove the
+    write-ahead log.
+    """
+    found = path.resolve()
+    try:
+        os.close(os.open(found, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        if found.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+        if not os.access(found, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
 
 
 def _prepare_in_turn(connection: Connection, path: Path, where: str) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import closing
@@ -290,3 +292,30 @@ def test_claims_of_a_killed_process_end_with_it(tmp_path: Path) -> None:
     wait(third.open())
     assert wait(third.look("a", 0, None, None, "two")).held == 0
     wait(third.close())
+
+
+def test_another_process_that_goes_leaves_the_log(tmp_path: Path) -> None:
+    """Whoever closes the file while others have it open does not remove the write-ahead log that they write to."""
+    path = tmp_path / "a.db"
+    program = (
+        "import sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "print(connection.execute('SELECT count(*) FROM blocks').fetchone()[0])\n"
+        "connection.close()\n"
+    )
+
+    def blocks() -> int:
+        done = subprocess.run([sys.executable, "-c", program, str(path)], check=True, capture_output=True, text=True)
+        return int(done.stdout)
+
+    store = opened(path)
+    wait(store.append("a", 0, slots(1)))
+    log = path.with_name("a.db-wal")
+    before = log.stat().st_ino
+    assert blocks() == 1
+    assert log.stat().st_ino == before
+    wait(store.append("a", 1, slots(1)))
+    assert blocks() == 2
+    wait(store.close())
+    assert not log.exists()
+    assert blocks() == 2
