@@ -45,8 +45,9 @@ def run_to_end(
 
 
 def _as_in_a_terminal() -> None:
-    """A shell's background jobs ignore the interrupt, and so would everything that they start."""
+    """A shell's background jobs ignore the interrupt, nohup's ignore the hangup, and so would all that they start."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Program:
