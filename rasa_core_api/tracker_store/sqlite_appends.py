@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rasa_core_api.tracker_store.sqlite_jobs import Append, WriteJob
+from rasa_core_api.tracker_store.sqlite_jobs import Append
 from rasa_core_api.tracker_store.turns import NO_NOTE
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Appends:
             connection.execute(statement)
 
     def write(
-        self, jobs: Sequence[WriteJob], places: Mapping[str, list[int]], next_row: int, version: int
+        self, jobs: Sequence[Append], places: Mapping[str, list[int]], next_row: int, version: int
     ) -> dict[str, list[int]] | None:
         """Commit a group of appends; the places of their logs then, or None where nothing was done.
 
@@ -66,7 +66,7 @@ class Appends:
         values: list[Any] = []
         answers = 0
         for job in jobs:
-            if not isinstance(job, Append) or not job.blocks or job.sender_id in found:
+            if not job.blocks or job.sender_id in found:
                 return None
             place = self._place(job, places, next_row)
             if place is None:
@@ -108,6 +108,4 @@ class Appends:
         if place is None:
             return None if job.end or note.start or note.birth else [next_row, job.count, 0]
         row, end, start = place
-        if end != job.end or note.start not in (None, start) or note.birth not in (0, row):
-            return None
-        return [row, end + job.count, start]
+        return [row, end + job.count, start] if end == job.end and job.is_of(place) else None

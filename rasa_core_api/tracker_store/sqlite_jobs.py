@@ -57,12 +57,16 @@ class Append(LogJob):
         note = self.note
         writer.turns.check(self.sender_id, note.owner)
         place = writer.place_to_append(self.sender_id, self.end)
-        if note.start not in (None, place[2]) or note.birth not in (0, place[0]):
+        if not self.is_of(place):
             conflict(self.sender_id, self.end, self.end)
         self.birth = place[0]
         writer.add_blocks(place, self.blocks)
         writer.turns.leave(self.sender_id, note, note.base, self.end + self.count)
         return self.end + self.count
+
+    def is_of(self, place: list[int]) -> bool:
+        """Whether the log at this place is the one that the writer knew: neither replaced nor begun anew since."""
+        return self.note.start in (None, place[2]) and self.note.birth in (0, place[0])
 
 
 class Replace(LogJob):

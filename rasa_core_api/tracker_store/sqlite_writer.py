@@ -98,14 +98,14 @@ class SqliteWriter:
 
     def _append(self, jobs: Sequence[WriteJob]) -> bool:
         """Commit appends with a single statement, where that is possible."""
-        if not self._alone or not all(isinstance(job, Append) for job in jobs):
+        appends = [job for job in jobs if isinstance(job, Append)]
+        if not self._alone or len(appends) < len(jobs):
             return False
         self._sync(True)
-        places = self._appends.write(jobs, self._places, self._next_row, self._version)
+        places = self._appends.write(appends, self._places, self._next_row, self._version)
         if places is None:
             return False
-        for job in jobs:
-            assert isinstance(job, Append)
+        for job in appends:
             place = places[job.sender_id]
             job.error = None
             job.birth, job.result, _ = place
