@@ -21,6 +21,9 @@ MAX_SHOWN = 100
 #: Unknown slots that the log names; more tell nobody anything.
 _MAX_TOLD = 100
 
+#: Features of slots whose entries are kept: most slots have few, and conversations that are at the same share them.
+_MAX_KEPT = 1_000
+
 _CONFIG_KEYS = frozenset({"store_entities_as_slots", "restart_intent"})
 
 
@@ -82,8 +85,10 @@ class Domain:
             for slot in self.slots
             if store_entities_as_slots and (slot.auto_fill or not release.auto_fill_option)
         )
+        self._kept_entries: dict[tuple[str, tuple[float, ...]], tuple[tuple[str, float], ...]] = {}
+        self._featurized = {slot.name: (slot, _columns(slot, slot.width)) for slot in self.slots if slot.width}
         self.initial_slot_features: Mapping[str, tuple[tuple[str, float], ...]] = {
-            slot.name: features for slot in self.slots if (features := self._named_features(slot, slot.initial_value))
+            name: entries for name, value in self.initial_slots.items() if (entries := self.slot_features(name, value))
         }
 
     # --- reading -------------------------------------------------------------------------------------
@@ -132,21 +137,27 @@ class Domain:
         return [
             *(f"intent_{name}" for name in self.intent_names),
             *(f"entity_{name}" for name in self.entities),
-            *(f"slot_{slot.name}_{i}" for slot in self.slots for i in range(slot.width)),
+            *(column for _, columns in self._featurized.values() for column in columns),
             *(f"prev_{name}" for name in self.action_names),
             *(f"active_form_{name}" for name in self.forms),
         ]
 
-    def _named_features(self, slot: Slot, value: JSON) -> tuple[tuple[str, float], ...]:
-        if slot.width == 0:
-            return ()
-        features = slot.features(value)
-        return tuple((f"slot_{slot.name}_{i}", feature) for i, feature in enumerate(features) if feature != 0)
-
     def slot_features(self, name: str, value: JSON) -> tuple[tuple[str, float], ...]:
         """The active state entries of one slot that holds `value`; empty for slots without features."""
-        slot = self.slot_by_name.get(name)
-        return self._named_features(slot, value) if slot is not None else ()
+        found = self._featurized.get(name)
+        if found is None:
+            return ()
+        slot, columns = found
+        features = slot.features(value)
+        kept = self._kept_entries.get((name, features))
+        if kept is not None:
+            return kept
+        if len(features) > len(columns):  # a foreign class may have more than it says
+            columns = _columns(slot, len(features))
+        entries = tuple([entry for entry in zip(columns, features, strict=False) if entry[1] != 0])
+        if len(self._kept_entries) < _MAX_KEPT:
+            self._kept_entries[name, features] = entries
+        return entries
 
     def uses_entities(self, intent_name: str | None) -> bool:
         """Whether the entities of a message with this intent are features."""
@@ -230,6 +241,11 @@ class Domain:
     def as_json(self) -> str:
         """The JSON form as compact text; encoded once and kept."""
         return self._json
+
+
+def _columns(slot: Slot, width: int) -> tuple[str, ...]:
+    """Names of a slot's input states."""
+    return tuple(f"slot_{slot.name}_{i}" for i in range(width))
 
 
 def _typed(data: Mapping[str, JSON], key: str, kind: type, default: JSON) -> JSON:

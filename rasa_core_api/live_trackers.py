@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import ACTION_LISTEN
@@ -16,8 +17,9 @@ from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Earlier, Tail
 from rasa_core_api.trackers import Tracker
 
-#: Events read from a store, and applied, before the reactor gets its turn.
-_PAGE = 2_000
+#: Events asked of a store at once.
+_PAGE = 8_000
+#: Events applied before the reactor may get its turn.
 AT_ONCE = 128
 
 
@@ -124,15 +126,33 @@ class LiveTrackers:
             return self.fresh(sender_id, domain), 0
         tracker = Tracker(sender_id, domain, tail.start)
         tracker.birth = tail.birth
-        await replay(tracker, tail.events, self._slices)
-        while tracker.end < tail.end:
-            # not what came later: the answers of its requests are not known here
-            page = await self._store.read(sender_id, tracker.end, min(_PAGE, tail.end - tracker.end))
+        events = tail.events
+        while True:
+            following = self._following(sender_id, tail, tracker.end + len(events))
+            try:
+                await replay(tracker, events, self._slices)
+                page = None if following is None else await following
+            except BaseException:
+                if following is not None:
+                    following.addErrback(lambda _: None)
+                    following.cancel()
+                raise
+            if following is None:
+                break
             if page is None or (page.start, page.birth) != (tail.start, tail.birth) or not page.events:
                 return None
-            await replay(tracker, page.events, self._slices)
+            events = page.events
         self.keep(tracker)
         return tracker, tracker.end
+
+    def _following(self, sender_id: str, tail: Tail, end: int) -> Deferred[Tail | None] | None:
+        """The next page of a log, which is on its way while the one before it is applied; None at the tail's end.
+
+        What came later is left out: the answers of its requests are not known here.
+        """
+        if end >= tail.end:
+            return None
+        return Deferred.fromCoroutine(self._store.read(sender_id, end, min(_PAGE, tail.end - end)))
 
     def fresh(self, sender_id: str, domain: Domain) -> Tracker:
         """A tracker of a conversation that begins: one `action_listen`."""

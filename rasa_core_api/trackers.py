@@ -111,8 +111,6 @@ class Tracker(TrackerState):
     def update(self, event: Event) -> None:
         """Append an event to the log and let it act."""
         self.events.append(event)
-        if type(event) is UserUttered:
-            self.latest_input_channel = event.input_channel
         apply = _EFFECTS.get(type(event))
         if apply is not None:
             apply(self, event)
@@ -132,6 +130,7 @@ class Tracker(TrackerState):
             self._current = None
 
     def _user(self, event: UserUttered) -> None:
+        self.latest_input_channel = event.input_channel
         self._heard = Heard(event.parse_data, len(self._applied))
         self._applied.append(event)
         self._told = self._heard

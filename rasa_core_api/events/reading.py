@@ -76,7 +76,7 @@ class EventReader:
         Raises `UnknownEvent` for a type that no release knew, `InvalidEvent` for a member of the wrong
         type or one that is missing.
         """
-        if not isinstance(data, Mapping):
+        if type(data) is not dict and not isinstance(data, Mapping):
             raise InvalidEvent("An event is a JSON object.", parameter="", **{"in": "body"})
         kind = data.get("event")
         if not isinstance(kind, str):
@@ -87,7 +87,10 @@ class EventReader:
                 log.warn("events of type {kind} have no effect", kind=kind)
                 return None
             raise UnknownEvent(f"Unknown event name '{kind[:100]}'.", parameter="event", **{"in": "body"})
-        return reader(_Members(data, kind), self._time(data, kind), self)
+        time = data.get("timestamp")
+        if type(time) is not float or not 0 < time < math.inf:
+            time = self._time(data, kind)
+        return reader(data, time, self)
 
     def read_list(self, items: Iterable[JSON]) -> list[Event]:
         """The events of a list; objects that name no event are skipped."""
@@ -104,15 +107,17 @@ class EventReader:
         value = data.get("timestamp")
         if value is None or (kind == StoryExported.type_name and isinstance(value, str)):
             return self.now()
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _invalid(kind, "timestamp", "a number")
-        if not _is_finite(value):
+        if not _is_number(value):
             raise _invalid(kind, "timestamp", "a finite number")
         return float(value) or self.now()
 
 
-def _is_finite(value: float) -> bool:
-    """Whether a float can hold the number."""
+def _is_number(value: JSON) -> bool:
+    """Whether this is a number that a float can hold."""
+    if type(value) is float:
+        return -math.inf < value < math.inf
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -123,107 +128,138 @@ def _invalid(kind: str, name: str, wanted: str) -> InvalidEvent:
     return InvalidEvent(f"The member '{name}' of a '{kind}' event must be {wanted}.", parameter=name, **{"in": "body"})
 
 
-class _Members:
-    """The members of one event object, with errors that name them."""
+# --- members of an event object; errors name them ----------------------------------------------------------
 
-    def __init__(self, data: Mapping[str, JSON], kind: str) -> None:
-        self.data = data
-        self.kind = kind
+_Data = Mapping[str, JSON]
 
-    def text(self, name: str) -> str:
-        value = self.data.get(name)
-        if not isinstance(value, str):
-            raise _invalid(self.kind, name, "a text")
-        return value
 
-    def optional_text(self, name: str) -> str | None:
-        return None if self.data.get(name) is None else self.text(name)
+def _text(data: _Data, name: str) -> str:
+    value = data.get(name)
+    if not isinstance(value, str):
+        raise _invalid(data["event"], name, "a text")
+    return value
 
-    def optional_number(self, *names: str) -> float | None:
-        for name in names:
-            value = self.data.get(name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
-                raise _invalid(self.kind, name, "a number")
+
+def _optional_text(data: _Data, name: str) -> str | None:
+    value = data.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _invalid(data["event"], name, "a text")
+    return value
+
+
+def _optional_number(data: _Data, *names: str) -> float | None:
+    for name in names:
+        value: float | None = data.get(name)
+        if value is not None:
+            if not _is_number(value):
+                raise _invalid(data["event"], name, "a number")
             return value
-        return None
+    return None
 
-    def flag(self, name: str, default: bool | None) -> bool:
-        value = self.data.get(name, default)
-        if not isinstance(value, bool):
-            raise _invalid(self.kind, name, "true or false")
-        return value
+
+def _flag(data: _Data, name: str, default: bool | None) -> bool:
+    value = data.get(name, default)
+    if not isinstance(value, bool):
+        raise _invalid(data["event"], name, "true or false")
+    return value
+
+
+def _is_map(value: JSON) -> bool:
+    """Whether this is a JSON object; a look at the abstract class takes longer than reading most events."""
+    return type(value) is dict or isinstance(value, Mapping)
+
+
+# --- parse data --------------------------------------------------------------------------------------------
 
 
 def checked_parse_data(value: JSON, text: str | None, kind: str = "user") -> dict[str, JSON]:
     """Parse data with `intent`, `entities` and `text` in the types that trackers rely on. Raises `InvalidEvent`."""
     if value is None:
         return {"intent": {}, "entities": [], "text": text}
-    if not isinstance(value, Mapping):
+    if not _is_map(value):
         raise _invalid(kind, "parse_data", "an object")
     data = dict(value)
     intent = data.setdefault("intent", {})
-    if intent is not None and not isinstance(intent, Mapping):
-        raise _invalid(kind, "parse_data.intent", "an object")
-    _check_intent(intent or {}, "parse_data.intent", kind)
+    if intent is not None:
+        if not _is_map(intent):
+            raise _invalid(kind, "parse_data.intent", "an object")
+        _check_intent(intent, "parse_data.intent", kind)
     entities = data.setdefault("entities", [])
     if entities is None:
-        data["entities"] = entities = []
-    if not isinstance(entities, list) or not all(
-        isinstance(entity, Mapping) and isinstance(entity.get("entity"), str) for entity in entities
-    ):
-        raise _invalid(kind, "parse_data.entities", "a list of objects with 'entity' and 'value'")
+        data["entities"] = []
+    elif entities != []:
+        _check_entities(entities, kind)
     ranking = data.get("intent_ranking")
     if ranking is not None:
-        if not isinstance(ranking, list) or not all(isinstance(item, Mapping) for item in ranking):
-            raise _invalid(kind, "parse_data.intent_ranking", "a list of objects")
-        for item in ranking:
-            _check_intent(item, "parse_data.intent_ranking", kind)
+        _check_ranking(ranking, kind)
     return data
 
 
-def _check_intent(intent: Mapping[str, JSON], name: str, kind: str) -> None:
-    if not isinstance(intent.get("name"), (str, type(None))):
+def _check_ranking(ranking: JSON, kind: str) -> None:
+    if not isinstance(ranking, list):
+        raise _invalid(kind, "parse_data.intent_ranking", "a list of objects")
+    for item in ranking:
+        if (
+            type(item) is dict
+            and type(item.get("name")) is str
+            and type(confidence := item.get("confidence")) is float
+            and -math.inf < confidence < math.inf
+        ):
+            continue  # what nearly all are, told apart at the least cost
+        if not _is_map(item):
+            raise _invalid(kind, "parse_data.intent_ranking", "a list of objects")
+        _check_intent(item, "parse_data.intent_ranking", kind)
+
+
+def _check_entities(entities: JSON, kind: str) -> None:
+    if not isinstance(entities, list) or not all(
+        _is_map(entity) and isinstance(entity.get("entity"), str) for entity in entities
+    ):
+        raise _invalid(kind, "parse_data.entities", "a list of objects with 'entity' and 'value'")
+
+
+def _check_intent(intent: _Data, name: str, kind: str) -> None:
+    called = intent.get("name")
+    if called is not None and not isinstance(called, str):
         raise _invalid(kind, f"{name}.name", "a text")
     confidence = intent.get("confidence")
-    if isinstance(confidence, bool) or not isinstance(confidence, (int, float, type(None))):
-        raise _invalid(kind, f"{name}.confidence", "a number")
-    if confidence is not None and not _is_finite(confidence):
+    if confidence is not None and not _is_number(confidence):
         raise _invalid(kind, f"{name}.confidence", "a number")
 
 
-_Reader = Callable[[_Members, float, EventReader], Event]
+# --- one reader a type -------------------------------------------------------------------------------------
+
+_Reader = Callable[[_Data, float, EventReader], Event]
 
 
-def _user(members: _Members, time: float, reader: EventReader) -> Event:
-    text = members.optional_text("text")
+def _user(data: _Data, time: float, reader: EventReader) -> Event:
+    text = _optional_text(data, "text")
     return UserUttered(
         text=text,
-        parse_data=checked_parse_data(members.data.get("parse_data"), text),
-        input_channel=members.optional_text("input_channel"),
+        parse_data=checked_parse_data(data.get("parse_data"), text),
+        input_channel=_optional_text(data, "input_channel"),
         timestamp=time,
     )
 
 
-def _reminder(members: _Members, time: float, reader: EventReader) -> Event:
+def _reminder(data: _Data, time: float, reader: EventReader) -> Event:
     try:
-        when = parse_date_time(members.text("date_time"))
+        when = parse_date_time(_text(data, "date_time"))
     except ValueError as error:
         raise InvalidEvent(
             f"The member 'date_time' of a 'reminder' event: {error}", parameter="date_time", **{"in": "body"}
         ) from None
     return ReminderScheduled(
-        action_name=members.text("action"),
+        action_name=_text(data, "action"),
         trigger_date_time=when,
-        name=members.optional_text("name") or reader.new_id(),
-        kill_on_user_message=members.flag("kill_on_user_msg", True),
+        name=_optional_text(data, "name") or reader.new_id(),
+        kill_on_user_message=_flag(data, "kill_on_user_msg", True),
         timestamp=time,
     )
 
 
 def _bare(kind: type[Any]) -> _Reader:
-    def read(members: _Members, time: float, reader: EventReader) -> Event:
+    def read(data: _Data, time: float, reader: EventReader) -> Event:
         event: Event = kind(timestamp=time)
         return event
 
@@ -231,8 +267,8 @@ def _bare(kind: type[Any]) -> _Reader:
 
 
 def _utterance(kind: type[BotUttered]) -> _Reader:
-    def read(members: _Members, time: float, reader: EventReader) -> Event:
-        return kind(text=members.optional_text("text"), data=members.data.get("data"), timestamp=time)
+    def read(data: _Data, time: float, reader: EventReader) -> Event:
+        return kind(text=_optional_text(data, "text"), data=data.get("data"), timestamp=time)
 
     return read
 
@@ -241,21 +277,21 @@ _READERS: Mapping[str, _Reader] = {
     "user": _user,
     "bot": _utterance(BotUttered),
     "agent": _utterance(AgentUttered),
-    "slot": lambda m, t, r: SlotSet(key=m.text("name"), value=m.data.get("value"), timestamp=t),
-    "action": lambda m, t, r: ActionExecuted(
-        action_name=m.text("name"),
-        policy=m.optional_text("policy"),
-        confidence=m.optional_number("confidence", "policy_confidence"),
+    "slot": lambda d, t, r: SlotSet(key=_text(d, "name"), value=d.get("value"), timestamp=t),
+    "action": lambda d, t, r: ActionExecuted(
+        action_name=_text(d, "name"),
+        policy=_optional_text(d, "policy"),
+        confidence=_optional_number(d, "confidence", "policy_confidence"),
         timestamp=t,
     ),
-    "followup": lambda m, t, r: FollowupAction(action_name=m.text("name"), timestamp=t),
+    "followup": lambda d, t, r: FollowupAction(action_name=_text(d, "name"), timestamp=t),
     "reminder": _reminder,
-    "form": lambda m, t, r: Form(name=m.optional_text("name"), timestamp=t),
-    "form_validation": lambda m, t, r: FormValidation(validate=m.flag("validate", None), timestamp=t),
-    "action_execution_rejected": lambda m, t, r: ActionExecutionRejected(
-        action_name=m.text("name"),
-        policy=m.optional_text("policy"),
-        confidence=m.optional_number("confidence"),
+    "form": lambda d, t, r: Form(name=_optional_text(d, "name"), timestamp=t),
+    "form_validation": lambda d, t, r: FormValidation(validate=_flag(d, "validate", None), timestamp=t),
+    "action_execution_rejected": lambda d, t, r: ActionExecutionRejected(
+        action_name=_text(d, "name"),
+        policy=_optional_text(d, "policy"),
+        confidence=_optional_number(d, "confidence"),
         timestamp=t,
     ),
     **{

@@ -99,9 +99,9 @@ def read_opening(
         seq = first
         while seq < stop:  # many rows come as one text
             text, count = connection.execute(
-                "SELECT group_concat(events, char(10)), sum(count) FROM"
-                " (SELECT events, count FROM blocks WHERE conversation = ? AND seq >= ? ORDER BY seq LIMIT ?)",
-                (conversation, seq, min(_BLOCKS, stop - seq)),
+                "SELECT group_concat(events, char(10)), sum(count) FROM (SELECT events, count FROM blocks"
+                " WHERE conversation = ? AND seq >= ? AND seq < ? ORDER BY seq LIMIT ?)",
+                (conversation, seq, stop, _BLOCKS),
             ).fetchone()
             texts.append(text)
             seq += count
