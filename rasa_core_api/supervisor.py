@@ -81,6 +81,7 @@ class _Seat:
     since: float = 0.0  # when it was started, then when it began to serve
     told: bool = False  # to listen: from then on it takes part in uploads
     serves: bool = False
+    hangs: bool = False  # it was killed, since it was never ready
     failures: int = 0
     next_start: float = 0.0
     installing: dict[str, float] = field(factory=dict)  # files, and since when
@@ -144,7 +145,7 @@ class Supervisor:
         before, seat.owner = seat.owner, self._new_owner()
         seat.child = self._start(seat.number, seat.owner, before)
         seat.since = now
-        seat.told = seat.serves = False
+        seat.told = seat.serves = seat.hangs = False
         seat.installing.clear()
 
     def _heard(self, seat: _Seat, child: Child, message: Mapping[str, Any], now: float) -> None:
@@ -171,6 +172,7 @@ class Supervisor:
             return True
         if not seat.serves and now > seat.since + READY_LIMIT:
             log.error("worker {n} was not ready after {s:g} s and is killed", n=seat.number, s=READY_LIMIT)
+            seat.hangs = True
             return True
         if any(now > since + INSTALL_LIMIT for since in seat.installing.values()):
             log.error("worker {n} did not take a model in {s:g} s and is killed", n=seat.number, s=INSTALL_LIMIT)
@@ -189,7 +191,8 @@ class Supervisor:
             seat.failures = 0
         pause = PAUSES[min(seat.failures, len(PAUSES) - 1)]
         seat.failures += 1
-        if not self._all_were_up and not served:
+        failed = status > 0 or seat.hangs  # by itself; somebody may have ended it, too
+        if failed and not self._all_were_up and not served:
             self._give_up(f"worker {seat.number} could not start ({how}); what it said stands above", now)
         elif seat.failures >= ATTEMPTS and not any(each.serves for each in self._seats):
             self._give_up(f"worker {seat.number} ended {seat.failures} times in a row and no other one serves", now)

@@ -160,6 +160,46 @@ def test_never_ready() -> None:
     assert (house.supervisor.over, house.supervisor.status, len(house.children)) == (True, 1, 2)
 
 
+@pytest.mark.parametrize("status", [-signal.SIGKILL, 0])
+def test_ended_while_it_starts(status: int) -> None:
+    """A worker that somebody ended before it served is replaced, also in the beginning."""
+    house = House()
+    house.step()
+    one, two = house.children
+    house.serve(one)
+    two.status = status
+    house.step()
+    house.step()
+    assert not one.signals
+    house.serve(house.children[2])
+    assert (house.ups, house.supervisor.over) == (1, False)
+
+
+def test_killed_again_and_again_while_all_start() -> None:
+    """Where none ever serves, all is given up."""
+    house = House()
+    for _ in range(200):
+        house.step(1.0)
+        for child in house.children:
+            child.status = -signal.SIGKILL
+        if house.supervisor.over:
+            break
+    assert house.supervisor.status == 1
+    assert len(house.children) <= 2 * ATTEMPTS + 2
+
+
+def test_never_ready_in_the_beginning() -> None:
+    """A worker that hangs in the beginning ends the server, though it ended by our signal."""
+    house = House()
+    house.step()
+    one, two = house.children
+    house.serve(one)
+    house.step(READY_LIMIT + 1.0)
+    two.status = -signal.SIGKILL
+    house.step()
+    assert one.signals == [signal.SIGTERM]
+
+
 def test_nobody_left(house: House) -> None:
     """Where no worker serves and new ones die again and again, all is given up."""
     for _ in range(200):
