@@ -11,6 +11,7 @@ from rasa_core_api.domain import Domain
 from rasa_core_api.events import SlotSet
 from rasa_core_api.exceptions import InvalidDomain, UnknownAction
 from rasa_core_api.releases import BY_NAME
+from rasa_core_api.slots import Slot, TextSlot, UnfeaturizedSlot
 from rasa_core_api.trackers import Tracker
 from tests.samples import SPECIFICATION, domain
 
@@ -44,6 +45,30 @@ def test_layout_of_0_14() -> None:
     assert len(states) == 17
     assert states[3:6] == ["slot_city_0", "slot_ok_0", "slot_ok_1"]
     assert states[-3:] == ["prev_utter_hi", "prev_f", "active_form_f"]
+
+
+class Wide(Slot):
+    """A foreign class that says less than it gives."""
+
+    def as_feature(self) -> list[float]:
+        return [1.0, 0.0, float(len(self.value or ""))]
+
+
+def test_entries_of_slots() -> None:
+    """What differs from 0 has an entry under its column's name; a slot that the domain lacks has none."""
+    rules = Domain(BY_NAME["0.11"], intents={}, slots=[TextSlot("city"), UnfeaturizedSlot("note")])
+    for _ in range(2):
+        assert rules.slot_features("city", "Rome") == (("slot_city_0", 1.0),)
+        assert rules.slot_features("city", None) == ()
+    assert rules.slot_features("note", "x") == rules.slot_features("other", "x") == ()
+
+
+def test_entries_of_foreign_slots() -> None:
+    """All that a class gives is named, however many values it has had."""
+    rules = Domain(BY_NAME["0.11"], intents={}, slots=[Wide("w")])
+    for length in range(2_000):
+        entries = rules.slot_features("w", "x" * length)
+        assert entries == (("slot_w_0", 1.0), *([("slot_w_2", float(length))] if length else []))
 
 
 def test_requested_slot_comes_with_forms() -> None:

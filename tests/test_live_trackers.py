@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import Event
+from rasa_core_api.exceptions import StoreUnavailable
 from rasa_core_api.live_trackers import LiveTrackers
 from rasa_core_api.messages import RequestKey
 from rasa_core_api.tracker_store import Tail
@@ -24,7 +26,13 @@ class CountingStore(MemoryStore):
 
     read_events = 0
 
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.reads: list[int] = []
+
     async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
+        if after:
+            self.reads.append(after)
         tail = await super().read(sender_id, after, limit)
         self.read_events += len(tail.events) if tail else 0
         return tail
@@ -57,6 +65,8 @@ class Keeper:
 
 
 LISTEN = action("action_listen")
+#: Events of a log that is read in three pages.
+LONG = 17_000
 
 
 def test_unknown_conversations_begin_with_a_listen() -> None:
@@ -111,8 +121,76 @@ def test_another_domain_needs_another_tracker() -> None:
 def test_long_logs_are_read_in_pages() -> None:
     """A log of many pages comes back whole."""
     keeper = Keeper()
-    keeper.append([LISTEN, *[user("greet")] * 5_000])
-    assert keeper.current().end == 5_001
+    keeper.append([LISTEN, *[user("greet")] * LONG])
+    assert keeper.current().end == LONG + 1
+    assert keeper.store.reads == [8_000, 16_000]
+
+
+class Slow(CountingStore):
+    """A store whose pages come when they are let through."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.gate: Deferred[None] = Deferred()
+
+    async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
+        if after:
+            self.reads.append(after)
+            await self.gate
+        return await super().read(sender_id, after, limit)
+
+
+def slow_reading(keeper: Keeper) -> tuple[Slow, Deferred[object]]:
+    """A long log whose second page is on its way while the first one is applied."""
+    keeper.append([LISTEN, *[user("greet")] * LONG])
+    store = Slow(keeper.clock)
+    store.__dict__.update({**keeper.store.__dict__, "gate": store.gate})
+    keeper.live = LiveTrackers(store, Slices(keeper.clock), keeper.clock.seconds)
+    reading: Deferred[object] = Deferred.fromCoroutine(keeper.live.current("u", keeper.domain))
+    assert store.reads == [8_000]
+    return store, reading
+
+
+def test_a_store_that_fails_at_a_later_page() -> None:
+    """Whoever reads hears of it, and nothing is kept."""
+    keeper = Keeper()
+    store, reading = slow_reading(keeper)
+    failures: list[Failure] = []
+    reading.addErrback(failures.append)
+    store.gate.errback(StoreUnavailable("gone"))
+    for _ in range(1_000):
+        keeper.clock.advance(0)
+    assert [failure.type for failure in failures] == [StoreUnavailable]
+    assert len(keeper.live) == 0
+
+
+def test_reading_that_is_given_up() -> None:
+    """The page that is on its way is given up, too, whether the reader waits for it or still applies the one before."""
+    for steps in (0, 1_000):
+        keeper = Keeper()
+        store, reading = slow_reading(keeper)
+        for _ in range(steps):
+            keeper.clock.advance(0)
+        failures: list[Failure] = []
+        reading.addErrback(failures.append)
+        reading.cancel()
+        assert [failure.type for failure in failures] == [CancelledError]
+        assert store.gate.called
+        assert len(keeper.live) == 0
+
+
+def test_a_log_that_is_replaced_while_it_is_read() -> None:
+    """It is read from the beginning, as it is then."""
+    keeper = Keeper()
+    store, reading = slow_reading(keeper)
+    results: list[Any] = []
+    reading.addCallback(results.append)
+    keeper.wait(keeper.store.replace("u", [LISTEN]))
+    store.gate.callback(None)
+    for _ in range(1_000):
+        keeper.clock.advance(0)
+    ((tracker, end),) = results
+    assert (len(tracker.events), tracker.end) == (1, end)
 
 
 class Busy(CountingStore):
@@ -138,12 +216,12 @@ def test_the_events_of_a_request_come_with_its_answer() -> None:
     keeper.store = Busy(keeper.clock)
     keeper.store.shared = True
     keeper.live = LiveTrackers(keeper.store, Slices(keeper.clock), keeper.clock.seconds)
-    keeper.append([LISTEN, *[user("greet")] * 5_000])
+    keeper.append([LISTEN, *[user("greet")] * LONG])
     request = RequestKey("k", "digest")
     opened = keeper.wait(keeper.live.open("u", keeper.domain, request, "mine"))
-    assert (opened.stored, opened.tracker.end, opened.earlier) == (5_001, 5_001, None)
+    assert (opened.stored, opened.tracker.end, opened.earlier) == (LONG + 1, LONG + 1, None)
     opened = keeper.wait(keeper.live.open("u", keeper.domain, request, "mine"))
-    assert (opened.stored, opened.tracker.end, opened.earlier.end) == (5_002, 5_002, 5_002)
+    assert (opened.stored, opened.tracker.end, opened.earlier.end) == (LONG + 2, LONG + 2, LONG + 2)
 
 
 def test_the_cache_is_bounded() -> None:
