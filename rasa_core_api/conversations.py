@@ -30,6 +30,7 @@ from rasa_core_api.exceptions import (
     UnreadableFile,
 )
 from rasa_core_api.masking import mask
+from rasa_core_api.reminders import unfired
 from rasa_core_api.slots import refuse_classes
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.exporting import exported
@@ -170,7 +171,7 @@ async def run(
                 if options.input != "-":
                     lines = files.enter_context(open(options.input, encoding="utf-8"))  # noqa: ASYNC230
                     name, size = options.input, os.fstat(lines.fileno()).st_size
-                await import_lines(lines, name, size, reader, target)
+                await import_lines(lines, name, size, reader, target, time.time())
             elif options.historical:
                 await _migrate_historical(options.source, environ, reactor, reader, target)
             else:
@@ -324,7 +325,8 @@ async def _migrate_historical(
         total = await source.count()
         async for sender_id, data in source.conversations(PREFIX.encode()):
             try:
-                await target.put(sender_id, read_stored(data, f"the conversation {named(sender_id)}", reader))
+                events = read_stored(data, f"the conversation {named(sender_id)}", reader)
+                await target.put(sender_id, events, unfired(sender_id, events, time.time()))
             except UnreadableFile as error:
                 target.report.one_failed(error)
             target.report.advance(total)

@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from rasa_core_api.constants import JSON
-from rasa_core_api.events import Event
+from rasa_core_api.events import Event, ReminderScheduled
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, RasaCoreError, StoreConflict
 from rasa_core_api.jsontext import decode
+from rasa_core_api.reminders import unfired
 from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.turns import Reminder
+from rasa_core_api.tracker_store.waiting import NONE_WAIT, Waiting, note_of, part, reminders_of, within
 
 #: Events that are asked for, and stored, at once.
 EVENTS = 1_000
@@ -93,6 +96,7 @@ class _Place:
     there: bool = False  # it was there already
     unseen: int = 0  # events before `end` that were not compared yet
     grown: bool = False
+    added: int = 0  # where the events begin that were stored now
 
 
 @define
@@ -103,24 +107,36 @@ class Target:
     existing: str
     report: Report
 
-    async def begin(self, sender_id: str, events: Sequence[Event]) -> _Place | None:
-        """Store the first events of a conversation; None where it is left alone."""
+    async def begin(self, sender_id: str, events: Sequence[Event], waiting: Waiting = NONE_WAIT) -> _Place | None:
+        """Store the first events of a conversation, and the reminders that some of them asked for.
+
+        None where it is left alone.
+        """
         try:
-            return _Place(sender_id, await self.store.append(sender_id, 0, events))
+            return _Place(sender_id, await self.store.append(sender_id, 0, events, note_of(waiting, sender_id, 0)))
         except StoreConflict:
             if self.existing == "replace":
-                return _Place(sender_id, (await self.store.replace(sender_id, events))[1])
+                return await self._replace(sender_id, events, waiting)
             if self.existing == "skip":
                 self.report.skipped += 1
                 tail = await self.store.read(sender_id, 0, 1)
                 if tail is not None:  # an earlier run may have been stopped in the middle of it
-                    place = _Place(sender_id, tail.end, there=True, unseen=tail.end - tail.start)
-                    return place if await self.add(place, events) else None
+                    unseen = tail.end - tail.start
+                    place = _Place(sender_id, tail.end, there=True, unseen=unseen, added=tail.end)
+                    return place if await self.add(place, events, waiting) else None
             else:
                 self.report.one_failed(f"the conversation {named(sender_id)} is there already (see --existing)")
             return None
 
-    async def add(self, place: _Place, events: Sequence[Event]) -> bool:
+    async def _replace(self, sender_id: str, events: Sequence[Event], waiting: Waiting) -> _Place:
+        tail = await self.store.read(sender_id, 0, 1)
+        seq = 0 if tail is None else tail.end  # where the new log begins
+        start, end = await self.store.replace(sender_id, events, note_of(waiting, sender_id, seq))
+        if waiting and start != seq:
+            raise StoreConflict("it went on meanwhile, its reminders are not those of the copy: copy it again")
+        return _Place(sender_id, end)
+
+    async def add(self, place: _Place, events: Sequence[Event], waiting: Waiting = NONE_WAIT) -> bool:
         """Store what follows; False where the conversation that is there goes on in another way."""
         if place.unseen:
             count = min(place.unseen, len(events))
@@ -129,37 +145,41 @@ class Target:
             if known != [event.as_json() for event in events[:count]]:
                 return False
             place.unseen -= count
-            events = events[count:]
+            events, waiting = events[count:], part(waiting, count)
         if events:
-            place.end = await self.store.append(place.sender_id, place.end, events)
+            note = note_of(waiting, place.sender_id, place.end)
+            place.end = await self.store.append(place.sender_id, place.end, events, note)
             if place.there and not place.grown:
                 place.grown = True
                 self.report.skipped -= 1
                 self.report.done += 1
         return True
 
-    async def put(self, sender_id: str, events: Sequence[Event]) -> None:
+    async def put(self, sender_id: str, events: Sequence[Event], waiting: Waiting = NONE_WAIT) -> None:
         """Store a whole conversation, a long one in pieces."""
-        with self._alone(sender_id):
-            await self._put(sender_id, events)
+        with self.alone(sender_id):
+            await self._put(sender_id, events, waiting)
 
     async def copy(self, source: TrackerStore, sender_id: str) -> None:
         """Copy one conversation of another store, page by page."""
-        with self._alone(sender_id):
+        with self.alone(sender_id):
             await self._copy(source, sender_id)
 
     @contextmanager
-    def _alone(self, sender_id: str) -> Iterator[None]:
-        """One conversation that a server is talking in does not end the run."""
+    def alone(self, sender_id: str) -> Iterator[None]:
+        """One conversation that a server is talking in is left out, and does not end the run."""
         try:
             yield
         except (ConversationHeld, StoreConflict) as error:
             self.report.one_failed(f"the conversation {named(sender_id)}: {error}")
 
-    async def _put(self, sender_id: str, events: Sequence[Event]) -> None:
-        place = await self.begin(sender_id, events[:EVENTS])
+    async def _put(self, sender_id: str, events: Sequence[Event], waiting: Waiting) -> None:
+        def piece(start: int) -> tuple[Sequence[Event], Waiting]:
+            return events[start : start + EVENTS], part(waiting, start, start + EVENTS)
+
+        place = await self.begin(sender_id, *piece(0))
         for start in range(EVENTS, len(events), EVENTS):
-            if place is None or not await self.add(place, events[start : start + EVENTS]):
+            if place is None or not await self.add(place, *piece(start)):
                 return
         if place is not None and not place.there:
             self.report.done += 1
@@ -168,7 +188,8 @@ class Target:
         tail = await source.read(sender_id, 0, EVENTS)
         if tail is None:
             return
-        place = await self.begin(sender_id, tail.events)
+        reminders = await reminders_of(source, sender_id)  # not before the log: what fired since is gone, not doubled
+        place = await self.begin(sender_id, tail.events, within(reminders, tail.start, len(tail.events)))
         if place is None:
             return
         start, seq = tail.start, tail.start + len(tail.events)
@@ -177,18 +198,31 @@ class Target:
             if page is None or page.start != start or not page.events:
                 self.report.one_failed(f"the conversation {named(sender_id)} changed meanwhile: copy it again")
                 return
-            if not await self.add(place, page.events):
+            if not await self.add(place, page.events, within(reminders, seq, len(page.events))):
                 return
             seq += len(page.events)
         if not place.there:
             self.report.done += 1
+        elif not place.unseen:  # of what an earlier run copied, some may have fired since where it came from
+            waiting = {reminder.name for reminder in reminders}
+            for reminder in await reminders_of(self.store, sender_id):
+                if reminder.seq < place.added and reminder.name not in waiting:
+                    await self.store.forget(reminder)
 
 
-def _records(lines: TextIO, source: str, count: Callable[[int], None]) -> Iterator[tuple[str, int, list[JSON]]]:
-    """Sender id, number of the first event and events of each line. Raises `InvalidConfiguration` by line.
+@frozen
+class _Record:
+    """A line: what it holds, and whether another program than ours wrote it."""
 
-    `count` is told how many bytes a line had.
-    """
+    sender_id: str
+    seq: int  # number of the first event
+    events: list[JSON]
+    reminders: list[JSON]
+    foreign: bool
+
+
+def _records(lines: TextIO, source: str, count: Callable[[int], None]) -> Iterator[_Record]:
+    """What the lines hold. Raises `InvalidConfiguration` by line. `count` is told how many bytes a line had."""
     number = 0
     while True:
         line = lines.readline(_MAX_LINE)
@@ -208,13 +242,41 @@ def _records(lines: TextIO, source: str, count: Callable[[int], None]) -> Iterat
         events, seq = value.get("events"), value.get("seq", 0)
         if not isinstance(events, list) or not isinstance(seq, int) or isinstance(seq, bool):
             raise InvalidConfiguration(f"{source}, line {number}: 'events' must be a list, 'seq' a number")
-        yield value["sender_id"], seq, events
+        reminders = value.get("reminders", [])
+        if not isinstance(reminders, list) or not all(map(_is_reminder, reminders)):
+            raise InvalidConfiguration(
+                f"{source}, line {number}: 'reminders' must be a list of objects with 'name', 'due' and 'channel'"
+            )
+        yield _Record(value["sender_id"], seq, events, reminders, "seq" not in value)
 
 
-async def import_lines(lines: TextIO, source: str, size: int | None, reader: EventReader, target: Target) -> None:
+def _is_reminder(value: JSON) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return False
+    due, channel = value.get("due"), value.get("channel")
+    known = isinstance(due, (int, float)) and not isinstance(due, bool)
+    return known and (channel is None or isinstance(channel, str))
+
+
+def _waiting(record: _Record, events: Sequence[Event], now: float) -> Waiting:
+    """The reminders of a line: those that it lists, or, where it is not ours, what its log says."""
+    if record.foreign:
+        return unfired(record.sender_id, events, now)
+    asked = {event.name: index for index, event in enumerate(events) if isinstance(event, ReminderScheduled)}
+    return {
+        asked[each["name"]]: Reminder(record.sender_id, each["name"], float(each["due"]), 0, each.get("channel"))
+        for each in record.reminders
+        if each["name"] in asked
+    }
+
+
+async def import_lines(
+    lines: TextIO, source: str, size: int | None, reader: EventReader, target: Target, now: float
+) -> None:
     """Store what the lines hold; `size` is how many bytes they have, where that is known.
 
-    A line goes on with the conversation of the line before where its number fits.
+    A line goes on with the conversation of the line before where its number fits. `now` is the time of day, in seconds
+    since the epoch.
     """
     read = 0
 
@@ -222,19 +284,25 @@ async def import_lines(lines: TextIO, source: str, size: int | None, reader: Eve
         nonlocal read
         read += length
 
-    current: tuple[str, int, _Place | None] | None = None  # sender id, next number in the file, where it goes
-    for sender_id, seq, items in _records(lines, source, count):
+    last: tuple[str, int] | None = None  # sender id, next number in the file
+    place: _Place | None = None  # where it goes
+    for record in _records(lines, source, count):
+        sender_id = record.sender_id
         try:
-            events = reader.read_list(items)
+            events = reader.read_list(record.events)
         except RasaCoreError as error:
             raise InvalidConfiguration(f"{source}, conversation {named(sender_id)}: {error}") from error
-        if current is not None and current[0] == sender_id and seq > 0 and current[1] == seq:
-            place = current[2]
-            if place is not None and not await target.add(place, events):
-                place = None
+        waiting = _waiting(record, events, now)
+        if record.seq > 0 and last == (sender_id, record.seq):
+            before, place = place, None
+            with target.alone(sender_id):
+                if before is not None and await target.add(before, events, waiting):
+                    place = before
         else:
-            place = await target.begin(sender_id, events)
-            if place is not None and not place.there:
-                target.report.done += 1
+            place = None
+            with target.alone(sender_id):
+                place = await target.begin(sender_id, events, waiting)
+                if place is not None and not place.there:
+                    target.report.done += 1
             target.report.advance(share=read / size if size else None)
-        current = (sender_id, seq + len(items), place)
+        last = sender_id, record.seq + len(record.events)

@@ -9,9 +9,9 @@ from attrs import evolve
 from rasa_core_api.anonymising import anonymised
 from rasa_core_api.domain import Domain
 from rasa_core_api.events import Event
-from rasa_core_api.exceptions import NotBuilt
 from rasa_core_api.tracker_store import TrackerStore
-from rasa_core_api.tracker_store.turns import Reminder, TurnNote
+from rasa_core_api.tracker_store.turns import TurnNote
+from rasa_core_api.tracker_store.waiting import reminders_of
 
 #: Events that are looked at before the reactor gets its turn.
 _AT_ONCE = 128
@@ -31,15 +31,8 @@ async def mask(
     for begin in range(0, len(tail.events), _AT_ONCE):
         events += anonymised(tail.events[begin : begin + _AT_ONCE], domain)
         await breathe()
-    reminders = await _reminders(store, sender_id, tail.end - tail.start)
+    shift = tail.end - tail.start  # the new log begins where the old one ends
+    reminders = [evolve(each, seq=each.seq + shift) for each in await reminders_of(store, sender_id)]
     await store.replace(sender_id, events, TurnNote(owner=owner, reminders=reminders, forgets=True))
     return True
 
-
-async def _reminders(store: TrackerStore, sender_id: str, shift: int) -> list[Reminder]:
-    """The reminders, asked for by the events of a log that begins where the old one ends."""
-    try:
-        found = await store.reminders(sender_id)
-    except NotBuilt:
-        return []
-    return [evolve(reminder, seq=reminder.seq + shift) for reminder in found]

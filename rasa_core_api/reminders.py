@@ -9,13 +9,14 @@ from itertools import count
 from typing import Any
 from zlib import crc32
 
-from attrs import define
+from attrs import define, evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from rasa_core_api.concurrency import Slices
-from rasa_core_api.events import ReminderScheduled, UserUttered
+from rasa_core_api.domain import Domain
+from rasa_core_api.events import Event, ReminderScheduled, SlotSet, UserUttered
 from rasa_core_api.exceptions import (
     AgentNotReady,
     ConversationHeld,
@@ -27,6 +28,7 @@ from rasa_core_api.exceptions import (
     TooManyRequests,
 )
 from rasa_core_api.fair_line import FairLine
+from rasa_core_api.releases import LATEST
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Reminder
 from rasa_core_api.trackers import Tracker
@@ -95,6 +97,26 @@ def standing(tracker: Tracker, reminders: Sequence[Reminder]) -> list[Reminder]:
         if reminder.seq - start > said or not asked.kill_on_user_message:
             found.append(reminder)
     return found
+
+
+def unfired(sender_id: str, events: Sequence[Event], now: float) -> dict[int, Reminder]:
+    """Reminders of a log whose store kept none, by the place of their events: what is not void, and due after `now`.
+
+    The process that had the log kept them in its memory. `seq` is the place of the event, too.
+    """
+    named = {event.name: (index, event) for index, event in enumerate(events) if isinstance(event, ReminderScheduled)}
+    later = {index: event for index, event in named.values() if due_at(event) > now}
+    if not later:
+        return {}
+    tracker = Tracker(sender_id, Domain(LATEST, intents={}))
+    found = []
+    for index, event in enumerate(events):
+        if index in later:
+            found.append(Reminder(sender_id, later[index].name, due_at(later[index]), len(tracker.events)))
+        if not isinstance(event, SlotSet):  # slots void nothing, and the domain is not known here
+            tracker.update(event)
+    places = {each.name: named[each.name][0] for each in standing(tracker, found)}
+    return {places[each.name]: evolve(each, seq=places[each.name]) for each in found if each.name in places}
 
 
 @define(eq=False)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from datetime import datetime, timezone
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.task import Clock
 
 from rasa_core_api.copying import EVENTS, Report, Target, import_lines, named
+from rasa_core_api.events import Event, ReminderScheduled
 from rasa_core_api.events.reading import EventReader
-from rasa_core_api.exceptions import ConversationHeld, StoreConflict
+from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, NotBuilt, StoreConflict
+from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.exporting import exported
 from rasa_core_api.tracker_store.memory import MemoryStore
+from rasa_core_api.tracker_store.turns import Reminder, TurnNote
 
 from .tracker_store.stores import slots, texts, wait
+
+READER = EventReader(lambda: 0.0, lambda: "id")
 
 
 def target(existing: str = "fail") -> tuple[Target, io.StringIO, Clock]:
@@ -44,7 +52,7 @@ def test_progress_of_a_file() -> None:
     lines = "".join(line % name for name in ("aa", "bb", "cc", "dd"))
     reader = EventReader(lambda: clock.advance(6.0) or 0.0, lambda: "id")
     clock.advance(6.0)
-    wait(import_lines(io.StringIO(lines), "file", len(lines), reader, made))
+    wait(import_lines(io.StringIO(lines), "file", len(lines), reader, made, 0.0))
     assert said.getvalue() == "1 conversations, 1 stored, about 18 s left\n"
 
 
@@ -92,3 +100,155 @@ def test_long_names() -> None:
     """An id is shown on one line, and its beginning only."""
     assert named("a\nb") == "'a\\nb'"
     assert len(named("x" * 3000)) < 100
+
+
+# --- reminders ---------------------------------------------------------------------------------------------
+
+
+def asks(name: str, due: float = 2e9) -> ReminderScheduled:
+    when = datetime.fromtimestamp(due, timezone.utc)
+    return ReminderScheduled(action_name="utter_tell", trigger_date_time=when, name=name, timestamp=1.5)
+
+
+def add(store: TrackerStore, end: int, events: Sequence[Event], sender_id: str = "u") -> int:
+    """Store a part of a conversation with the reminders that its turns asked for."""
+    asked = [
+        Reminder(sender_id, event.name, event.trigger_date_time.timestamp(), end + index, "callback")
+        for index, event in enumerate(events)
+        if isinstance(event, ReminderScheduled)
+    ]
+    return wait(store.append(sender_id, end, events, TurnNote(reminders=asked)))
+
+
+def wait_in(store: TrackerStore, sender_id: str = "u") -> list[tuple[str, float, int, str | None]]:
+    """Name, due time, index of the asking event in the log, and channel of each reminder that waits."""
+    tail = wait(store.read(sender_id))
+    assert tail is not None
+    found = []
+    for each in wait(store.reminders(sender_id)):
+        event = tail.events[each.seq - tail.start]
+        assert isinstance(event, ReminderScheduled) and event.name == each.name
+        found.append((each.name, each.due, each.seq - tail.start, each.channel))
+    return found
+
+
+def source_with_reminders() -> MemoryStore:
+    """A long conversation whose numbers do not begin at 0; one reminder on each of two pages, another has fired."""
+    source = MemoryStore(reactor)
+    wait(source.append("u", 0, slots(1)))
+    _, end = wait(source.replace("u", slots(*range(5))))
+    end = add(source, end, [asks("one", 2e9 + 7), asks("fired"), *slots(*range(EVENTS))])
+    add(source, end, [*slots(1), asks("two", 2e9 + 8), *slots(2)])
+    fired = next(each for each in wait(source.reminders("u")) if each.name == "fired")
+    assert wait(source.forget(fired))
+    return source
+
+
+WAITING = [("one", 2e9 + 7, 5, "callback"), ("two", 2e9 + 8, EVENTS + 8, "callback")]
+
+
+def lines_of(store: TrackerStore, sender_id: str = "u") -> str:
+    async def all_lines() -> str:
+        return "".join([line async for line in exported(store, sender_id)])
+
+    return wait(all_lines())
+
+
+@pytest.mark.parametrize("way", ["copy", "export and import"])
+@pytest.mark.parametrize("existing", ["fail", "replace"])
+def test_reminders_go_along(way: str, existing: str) -> None:
+    """What waits in a conversation waits in its copy, for the same time and channel; what is over does not."""
+    source = source_with_reminders()
+    made, _, _ = target(existing)
+    if existing == "replace":
+        add(made.store, 0, [asks("old"), asks("one")])
+    if way == "copy":
+        wait(made.copy(source, "u"))
+    else:
+        wait(import_lines(io.StringIO(lines_of(source)), "file", None, READER, made, 0.0))
+    assert (made.report.done, made.report.failed) == (1, 0)
+    assert wait_in(made.store) == WAITING
+
+
+def test_reminders_of_a_copy_that_is_completed() -> None:
+    """What an earlier run left out comes with its events; what fired or was removed since is over in the copy, too."""
+    source = source_with_reminders()
+    made, _, _ = target("skip")
+    tail = wait(source.read("u"))
+    assert tail is not None
+    assert add(made.store, 0, tail.events[:9]) == 9  # the reminder "fired" waited then
+    assert [each[0] for each in wait_in(made.store)] == ["fired", "one"]
+    wait(made.copy(source, "u"))
+    assert (made.report.done, made.report.skipped) == (1, 0)
+    assert wait_in(made.store) == WAITING
+    two = next(each for each in wait(source.reminders("u")) if each.name == "two")
+    wait(source.forget(two))
+    wait(made.copy(source, "u"))
+    assert wait_in(made.store) == WAITING[:1]
+
+
+def test_reminders_of_a_conversation_that_went_on() -> None:
+    """A copy in which somebody talked since is left alone, with its reminders."""
+    source = source_with_reminders()
+    made, _, _ = target("skip")
+    wait(made.copy(source, "u"))
+    tail = wait(made.store.read("u"))
+    assert tail is not None
+    add(made.store, tail.end, [asks("three")])
+    for each in wait(source.reminders("u")):
+        wait(source.forget(each))
+    wait(made.copy(source, "u"))
+    assert [each[0] for each in wait_in(made.store)] == ["three", "one", "two"]
+
+
+def test_stores_without_reminders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversations are copied from a store of somebody's own that has no reminders."""
+    source = source_with_reminders()
+
+    async def lacks(sender_id: str) -> list[Reminder]:
+        raise NotBuilt("no reminders")
+
+    monkeypatch.setattr(source, "reminders", lacks)
+    made, _, _ = target()
+    wait(made.copy(source, "u"))
+    assert wait_in(made.store) == []
+    assert '"reminders"' not in lines_of(source)
+
+
+def test_reminders_of_lines_that_are_not_ours() -> None:
+    """Where a log says nothing of what waits, as those of Rasa Core, its events tell; lines of ours say all."""
+    events = ",".join(event.as_json() for event in [asks("past", 5e8), asks("later")])
+    for members, expected in (("", ["later"]), (',"seq":0', [])):
+        made, _, _ = target()
+        line = f'{{"sender_id":"u","events":[{events}]{members}}}\n'
+        wait(import_lines(io.StringIO(line), "file", None, READER, made, 1e9))
+        assert [each[0] for each in wait_in(made.store)] == expected
+
+
+@pytest.mark.parametrize(
+    "reminders", ["{}", "[1]", '[{"name": 1, "due": 2}]', '[{"name": "n"}]', '[{"name": "n", "due": 1, "channel": 2}]']
+)
+def test_bad_reminders(reminders: str) -> None:
+    """A line whose reminders cannot be read is named."""
+    made, _, _ = target()
+    line = f'{{"sender_id":"u","seq":0,"events":[],"reminders":{reminders}}}\n'
+    with pytest.raises(InvalidConfiguration, match="line 1: 'reminders'"):
+        wait(import_lines(io.StringIO(line), "file", None, READER, made, 0.0))
+
+
+def test_an_import_beside_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversation that a server is talking in is left out of an import, and the lines behind it are stored."""
+    made, said, _ = target("replace")
+    replace = made.store.replace
+
+    async def refuse(sender_id: str, events: Sequence[Event], *rest: object) -> tuple[int, int]:
+        if sender_id == "busy":
+            raise ConversationHeld("somebody talks in it")
+        return await replace(sender_id, events, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(made.store, "replace", refuse)
+    add(made.store, 0, slots(1), "busy")
+    lines = '{"sender_id":"busy","seq":0,"events":[]}\n{"sender_id":"idle","seq":0,"events":[]}\n'
+    wait(import_lines(io.StringIO(lines), "file", None, READER, made, 0.0))
+    assert said.getvalue().startswith("left out: the conversation 'busy': ")
+    assert wait(made.store.sender_ids()) == ["busy", "idle"]

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 
 from rasa_core_api.concurrency import Slices
-from rasa_core_api.events import ReminderScheduled
+from rasa_core_api.events import Event, ReminderScheduled, Restarted, SlotSet, UserUttered
 from rasa_core_api.exceptions import AgentNotReady, RasaCoreError, StoreUnavailable, UnknownAction
 from rasa_core_api.reminders import (
     AT_ONCE,
@@ -28,6 +28,7 @@ from rasa_core_api.reminders import (
     Reminders,
     due_at,
     standing,
+    unfired,
 )
 from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.turns import Reminder, TurnNote
@@ -445,3 +446,39 @@ def test_one_that_was_past_when_it_was_asked_for(late: float, void: bool) -> Non
     tracker = Tracker("u", DOMAIN)
     tracker.extend([reminder])
     assert (standing(tracker, [Reminder("u", "r", asked - late, 0)]) == []) is void
+
+
+def asks(name: str, due: float, kill: bool = True, timestamp: float = 1.0) -> ReminderScheduled:
+    when = datetime.fromtimestamp(due, timezone.utc)
+    return ReminderScheduled(
+        action_name="utter_greet", trigger_date_time=when, name=name, kill_on_user_message=kill, timestamp=timestamp
+    )
+
+
+def said(text: str | None) -> UserUttered:
+    return UserUttered(text=text, parse_data={}, timestamp=1.0)
+
+
+SET = SlotSet(key="nobody knows it", value=1, timestamp=1.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([SET, asks("r", 20.0), SET], {1: ("r", 20.0)}),
+        ([asks("r", 10.0)], {}),
+        ([asks("r", 20.0), SET, asks("r", 30.0), asks("s", 15.0)], {2: ("r", 30.0), 3: ("s", 15.0)}),
+        ([asks("r", 20.0), asks("r", 5.0)], {}),
+        ([asks("r", 20.0), asks("s", 20.0, kill=False), said("hi")], {1: ("s", 20.0)}),
+        ([asks("r", 20.0), said(None)], {0: ("r", 20.0)}),
+        ([asks("r", 20.0), Restarted(timestamp=1.0), asks("s", 20.0)], {2: ("s", 20.0)}),
+        ([asks("r", 20.0, timestamp=99.0)], {}),
+        ([SET], {}),
+    ],
+    ids=["later", "past", "one name", "moved ahead", "user spoke", "nothing said", "restart", "late", "none"],
+)
+def test_reminders_of_a_log_alone(events: list[Event], expected: dict[int, tuple[str, float]]) -> None:
+    """What would fire yet in the process that kept the reminders of this log in its memory, at second 10."""
+    found = unfired("u", events, 10.0)
+    assert {index: (each.name, each.due) for index, each in found.items()} == expected
+    assert all(each.seq == index and each.sender_id == "u" for index, each in found.items())
