@@ -6,11 +6,13 @@ beside them.
 
     python benchmarks/broker.py [SECONDS] [DIRECTORY]
 
-All servers run at once and are measured by turns, started anew after every third round, 64 connections each: CPU of the
-server process a turn, all threads, and the time that a turn takes (64 connections by turns a second), against the one
-without a broker in the same round. The median of eighteen rounds counts; a second server without a broker tells what
-the figures are worth. Then a RabbitMQ (Debian package) starts at the address where none was, and everything that is
-stored has to lie in its queue, in the order of each conversation, with the messages of all turns that were answered.
+Each kind is measured beside a server of its own without a broker: two processes that began together get a second of
+load each in the order plain, broker, broker, plain, 64 connections, so that a machine whose speed changes treats both
+alike. Three such blocks a start, three starts (where the system puts a process makes a few per cent of its speed); the
+median of the nine counts, for the CPU of the server process a turn, all threads, and for the time that a turn takes (64
+connections by turns a second). Beside them two servers without a broker tell what the figures are worth. Then a
+RabbitMQ (Debian package) starts at the address where none was, and everything that is stored has to lie in its queue,
+in the order of each conversation, with the messages of all turns that were answered.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
+from attrs import define, field
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import MODELS, Server, bot_server, free_port, load, table
@@ -34,8 +38,7 @@ from common import MODELS, Server, bot_server, free_port, load, table
 from tests.brokers.servers import has_rabbitmq, rabbitmq_server
 
 MODEL = MODELS / "rasa-core-0.11.12" / "cafe-memo"
-#: Servers are started anew between sets of rounds: where the system puts a process makes a few per cent of its speed.
-STARTS, ROUNDS = 6, 3
+STARTS, BLOCKS = 3, 3
 CONNECTIONS = 64
 LIMIT = 1.05
 AWAY = ("rabbit refuses", "rabbit hangs", "kafka refuses", "sql refuses", "file is missing")
@@ -66,7 +69,6 @@ def brokers(directory: Path, refused: int, hanging: int) -> dict[str, str | None
     """Entries of the endpoints file; `refused` is a port where nobody listens, `hanging` one where nobody speaks."""
     return {
         "none": None,
-        "none, again": None,
         "rabbit refuses": f"  url: 127.0.0.1\n  port: {refused}\n",
         "rabbit hangs": f"  url: 127.0.0.1\n  port: {hanging}\n",
         "kafka refuses": f"  type: kafka\n  url: 127.0.0.1:{refused}\n",
@@ -76,42 +78,56 @@ def brokers(directory: Path, refused: int, hanging: int) -> dict[str, str | None
     }
 
 
+@define
+class Kind:
+    """What was measured of one kind of broker: parts of the server without one that ran beside it."""
+
+    cpu: list[float] = field(factory=list)
+    took: list[float] = field(factory=list)
+    plain: list[float] = field(factory=list)  # milliseconds of CPU a turn without one
+    answered: int = 0
+
+    def block(self, plain: Server, server: Server, seconds: float, prefix: str) -> None:
+        """A load each, in an order in which a steady change of the machine's speed makes no difference."""
+        used, turns = {plain.pid: 0.0, server.pid: 0.0}, {plain.pid: 0, server.pid: 0}
+        for number, one in enumerate((plain, server, server, plain)):
+            cost, count = load(one, seconds, CONNECTIONS, prefix=f"{prefix}-{number}-")
+            used[one.pid] += cost * count
+            turns[one.pid] += count
+        self.plain.append(used[plain.pid] / turns[plain.pid])
+        self.cpu.append(used[server.pid] / turns[server.pid] / self.plain[-1])
+        self.took.append(turns[plain.pid] / turns[server.pid])
+        self.answered += turns[server.pid]
+
+
 def measure(store: str, seconds: float, directory: Path, refused: int) -> tuple[list[tuple[str, str, str]], int]:
     """What a turn costs with each kind of broker; and how many turns the server answered whose RabbitMQ refuses."""
     place = directory / store
     place.mkdir()
-    cpu: dict[str, list[float]] = defaultdict(list)
-    took: dict[str, list[float]] = defaultdict(list)
-    answered: dict[str, int] = defaultdict(int)
+    kinds: dict[str, Kind] = defaultdict(Kind)
     for start in range(STARTS):
         with ExitStack() as running:
-            servers = {
-                name: running.enter_context(
-                    bot_server(MODEL, endpoints=endpoints(store, broker, place / f"{name.replace(' ', '-')}.db"))
-                )
-                for name, broker in brokers(place, refused, hanging_port(running)).items()
-            }
-            for name, server in servers.items():
-                answered[name] += load(server, 1, CONNECTIONS, prefix=f"warm{start}-")[1]
-            names = list(servers)
-            for round_ in range(ROUNDS):
-                first = (start * ROUNDS + round_) % len(names)
-                for name in names[first:] + names[:first]:
-                    used, count = load(servers[name], seconds, CONNECTIONS, prefix=f"r{start}-{round_}-")
-                    cpu[name].append(used)
-                    took[name].append(CONNECTIONS * max(1, round(seconds)) / count * 1e3)
-                    answered[name] += count
-            for name in AWAY:
-                status = json.loads(servers[name].request("GET", "/status")[1])["event_broker"]
-                assert status["published"] == 0 and status["state"] == "failing", (name, status)
-    rows = []
-    for title, found in (("CPU a turn", cpu), ("time a turn", took)):
-        plain = found["none"]
-        rows.append((f"no broker: {title}", f"{statistics.median(plain):.3f} ms", ""))
-        for name in names[1:]:
-            part = statistics.median(a / b for a, b in zip(found[name], plain, strict=True))
-            rows.append((f"{name}: part of that", f"{part:.3f}", f"at most {LIMIT}" if name in AWAY else ""))
-    return rows, answered["rabbit refuses"]
+            for name, broker in brokers(place, refused, hanging_port(running)).items():
+                file = name.replace(" ", "-")
+                with (
+                    bot_server(MODEL, endpoints=endpoints(store, None, place / f"plain-{file}.db")) as plain,
+                    bot_server(MODEL, endpoints=endpoints(store, broker, place / f"{file}.db")) as server,
+                ):
+                    load(plain, 1, CONNECTIONS, prefix=f"warm{start}-")
+                    kinds[name].answered += load(server, 1, CONNECTIONS, prefix=f"warm{start}-")[1]
+                    for block in range(BLOCKS):
+                        kinds[name].block(plain, server, seconds, f"r{start}-{block}")
+                    if name in AWAY:
+                        status = json.loads(server.request("GET", "/status")[1])["event_broker"]
+                        waits = status["state"] in ("failing", "publishing")  # some clients try for long
+                        assert waits and status["published"] == 0, (name, status)
+    rows = [("no broker: CPU a turn", f"{statistics.median(kinds['none'].plain):.3f} ms", "")]
+    for name, kind in kinds.items():
+        for title, parts in (("CPU", kind.cpu), ("time", kind.took)):
+            limit = f"at most {LIMIT}; " if name in AWAY else ""
+            told = f"{limit}blocks {min(parts):.2f}-{max(parts):.2f}"
+            rows.append((f"{name}: part of the {title} a turn takes without", f"{statistics.median(parts):.3f}", told))
+    return rows, kinds["rabbit refuses"].answered
 
 
 def published(server: Server) -> int:

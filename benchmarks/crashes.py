@@ -325,12 +325,9 @@ def check(lines: Iterable[dict[str, Any]], load: Load, actions: Actions) -> tupl
 
 
 async def until_ready(server: Process) -> None:
-    """Wait until it answers; one that gave up, since its database was away, is started again."""
+    """Wait until it answers."""
     port = server.port
     while True:
-        if server.child is None or server.child.poll() is not None:
-            server.start()
-            await asyncio.sleep(0.2)
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -341,6 +338,16 @@ async def until_ready(server: Process) -> None:
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
             pass
         await asyncio.sleep(0.02)
+
+
+async def watch(servers: list[Process], given_up: list[int]) -> None:
+    """Start servers again that gave up, as whoever runs them does: their database was away when they began."""
+    while True:
+        for server in servers:
+            if server.child is not None and server.child.poll() is not None:
+                given_up.append(server.port)
+                server.start()
+        await asyncio.sleep(0.5)
 
 
 def export_all(settings: Path, target: Path) -> None:
@@ -372,6 +379,8 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
         running.callback(server.kill, signal.SIGTERM)
         servers.append(server)
         await until_ready(server)
+    given_up: list[int] = []
+    watching = asyncio.create_task(watch(servers, given_up))
     load = Load([server.port for server in servers])
     began = time.monotonic()
     talking = [
@@ -402,6 +411,7 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
     for number in range(arguments.conversations):  # the next turn works, also where the last one came to nothing
         sender_id = f"{'key' if number % 2 == 0 else 'bare'}{number}"
         await load._insist(sender_id, '/work{"number": "1000000"}', 1_000_000)
+    watching.cancel()
     export = directory / "export.ndjson"
     await asyncio.to_thread(export_all, settings, export)
     counts, wrong = check((json.loads(line) for line in export.open()), load, actions)
@@ -416,6 +426,7 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
             ("turns stored", str(counts["stored"]), ""),
             ("... of them without an answer (no key, killed)", str(counts["unanswered"]), ""),
             ("attempts that failed and were made again", str(load.refused), ""),
+            ("servers that gave up and were started again", str(len(given_up)), ""),
             ("action calls", str(counts["calls"]), ""),
             ("... made again after a kill, with the same id", str(counts["repeated"]), "0 without kills"),
             ("lost, torn, doubled or out of order", str(len(wrong)), "0"),

@@ -97,6 +97,7 @@ class Supervisor:
     _new_owner: Callable[[], str] = lambda: secrets.token_hex(16)
     status: int = field(default=0, init=False)
     _seats: list[_Seat] = field(init=False)
+    _one_was_up: bool = field(default=False, init=False)
     _all_were_up: bool = field(default=False, init=False)
     _stop_since: float | None = field(default=None, init=False)
     _model: tuple[str, object] | None = field(default=None, init=False)  # file, and what the uploader says of it
@@ -155,7 +156,7 @@ class Supervisor:
             seat.told = True
             child.say(listen=True)
         elif "listening" in message:
-            seat.serves, seat.since = True, now
+            seat.serves, seat.since, self._one_was_up = True, now, True
             if not self._all_were_up and all(each.serves for each in self._seats):
                 self._all_were_up = True
                 self._up()
@@ -192,7 +193,7 @@ class Supervisor:
         pause = PAUSES[min(seat.failures, len(PAUSES) - 1)]
         seat.failures += 1
         failed = status > 0 or seat.hangs  # by itself; somebody may have ended it, too
-        if failed and not self._all_were_up and not served:
+        if failed and not self._one_was_up:  # what keeps it from serving will keep the others, too
             self._give_up(f"worker {seat.number} could not start ({how}); what it said stands above", now)
         elif seat.failures >= ATTEMPTS and not any(each.serves for each in self._seats):
             self._give_up(f"worker {seat.number} ended {seat.failures} times in a row and no other one serves", now)

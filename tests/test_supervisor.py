@@ -175,6 +175,20 @@ def test_ended_while_it_starts(status: int) -> None:
     assert (house.ups, house.supervisor.over) == (1, False)
 
 
+def test_a_start_that_fails_beside_one_that_serves() -> None:
+    """Where one serves, what keeps another one from it may pass, such as a database that is away for a moment."""
+    house = House()
+    house.step()
+    one, two = house.children
+    house.serve(one)
+    two.status = 1
+    house.step()
+    house.step()
+    assert not one.signals
+    house.serve(house.children[2])
+    assert (house.ups, house.supervisor.over) == (1, False)
+
+
 def test_killed_again_and_again_while_all_start() -> None:
     """Where none ever serves, all is given up."""
     house = House()
@@ -193,11 +207,10 @@ def test_never_ready_in_the_beginning() -> None:
     house = House()
     house.step()
     one, two = house.children
-    house.serve(one)
     house.step(READY_LIMIT + 1.0)
     two.status = -signal.SIGKILL
     house.step()
-    assert one.signals == [signal.SIGTERM]
+    assert one.signals[-1] == signal.SIGTERM
 
 
 def test_nobody_left(house: House) -> None:
