@@ -340,12 +340,13 @@ async def until_ready(server: Process) -> None:
         await asyncio.sleep(0.02)
 
 
-async def watch(servers: list[Process], given_up: list[int]) -> None:
-    """Start servers again that gave up, as whoever runs them does: their database was away when they began."""
+async def watch(servers: list[Process], failed: list[int]) -> None:
+    """Start servers again that could not start, as whoever runs them does: their database was away, or the workers of
+    a parent that was killed had the port yet."""
     while True:
         for server in servers:
             if server.child is not None and server.child.poll() is not None:
-                given_up.append(server.port)
+                failed.append(server.port)
                 server.start()
         await asyncio.sleep(0.5)
 
@@ -379,8 +380,8 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
         running.callback(server.kill, signal.SIGTERM)
         servers.append(server)
         await until_ready(server)
-    given_up: list[int] = []
-    watching = asyncio.create_task(watch(servers, given_up))
+    failed_starts: list[int] = []
+    watching = asyncio.create_task(watch(servers, failed_starts))
     load = Load([server.port for server in servers])
     began = time.monotonic()
     talking = [
@@ -426,7 +427,7 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
             ("turns stored", str(counts["stored"]), ""),
             ("... of them without an answer (no key, killed)", str(counts["unanswered"]), ""),
             ("attempts that failed and were made again", str(load.refused), ""),
-            ("servers that gave up and were started again", str(len(given_up)), ""),
+            ("starts that failed and were made again", str(len(failed_starts)), ""),
             ("action calls", str(counts["calls"]), ""),
             ("... made again after a kill, with the same id", str(counts["repeated"]), "0 without kills"),
             ("lost, torn, doubled or out of order", str(len(wrong)), "0"),
