@@ -207,8 +207,8 @@ class Reminders:
             found.sort(key=self._place)
         for reminder in found:
             known = self._known.get((reminder.sender_id, reminder.name))
-            if known is None or known.reminder.seq < reminder.seq:
-                self._expect(reminder, None)
+            if known is None or known.reminder.seq < reminder.seq or known.reminder.due > reminder.due:
+                self._expect(reminder, None)  # the one known may be of a conversation that was begun anew elsewhere
 
     def _place(self, reminder: Reminder) -> int:
         return crc32(f"{self._owner} {reminder.sender_id} {reminder.name}".encode("utf-8", "surrogatepass"))

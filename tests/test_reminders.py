@@ -297,6 +297,20 @@ def test_left_to_the_process_that_asked() -> None:
     bench.reminders.stop()
 
 
+def test_conversation_begun_anew_elsewhere() -> None:
+    """A reminder of a conversation that another process deleted and began anew is not kept waiting by the old one."""
+    bench = Bench()
+    bench.store.shared = bench.store.claims = True
+    bench.reminders.start()
+    bench.do(bench.store.append("u", 0, [said("hi")]))
+    bench.remind("r", 500)
+    bench.do(bench.store.delete("u"))
+    bench.remind("r", 5, known=False)
+    bench.clock.pump([0.25] * int((5 + LEFT + LOOK_SHARED) / 0.25 + 1))
+    assert bench.fired == ["u r"]
+    bench.reminders.stop()
+
+
 def test_each_process_begins_elsewhere() -> None:
     """Several processes that find the same many reminders do not all try the same ones."""
     bench = Bench()

@@ -134,6 +134,7 @@ class TrackerStore(ABC):
     async def waits(self, reminder: Reminder) -> bool:
         """Whether a reminder is still there: neither removed, nor replaced by another one, nor fired.
 
+        One of a conversation that was deleted and begun anew may have its number; for another time it is another one.
         Asked for each one that fires; a store whose conversations have many answers it without reading them all.
         """
         return reminder in await self.reminders(reminder.sender_id)

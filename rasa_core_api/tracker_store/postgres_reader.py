@@ -188,8 +188,8 @@ def read_reminders(connection: Connection[Any], sender_id: str) -> list[Reminder
 
 def reminder_waits(connection: Connection[Any], reminder: Reminder) -> bool:
     found = connection.execute(
-        "SELECT 1 FROM rasa_core_api_reminders WHERE key = %s AND name_key = %s AND seq = %s",
-        (key_of(reminder.sender_id), key_of(reminder.name), reminder.seq),
+        "SELECT 1 FROM rasa_core_api_reminders WHERE key = %s AND name_key = %s AND seq = %s AND due = %s",
+        (key_of(reminder.sender_id), key_of(reminder.name), reminder.seq, reminder.due),
     )
     return found.fetchone() is not None
 

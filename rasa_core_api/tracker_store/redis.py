@@ -296,7 +296,10 @@ class RedisStore(TrackerStore):
 
     async def waits(self, reminder: Reminder) -> bool:
         kept = await self._run(REMINDER, reminder.sender_id, reminder.name)
-        return kept is not None and json.loads(kept)["seq"] == reminder.seq
+        if kept is None:
+            return False
+        found = _reminder(reminder.sender_id, reminder.name, kept)
+        return (found.seq, found.due) == (reminder.seq, reminder.due)
 
     async def forget(self, reminder: Reminder) -> bool:
         return int(await self._run(FORGET, reminder.sender_id, reminder.name, reminder.seq)) == 1

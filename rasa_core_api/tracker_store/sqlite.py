@@ -183,8 +183,8 @@ class SqliteStore(TrackerStore):
         return found
 
     async def waits(self, reminder: Reminder) -> bool:
-        key = reminder.sender_id, reminder.name, reminder.seq
-        return bool(await self._ask(read_reminders, "sender_id = ? AND name = ? AND seq = ?", key))
+        key = reminder.sender_id, reminder.name, reminder.seq, reminder.due
+        return bool(await self._ask(read_reminders, "sender_id = ? AND name = ? AND seq = ? AND due = ?", key))
 
     async def forget(self, reminder: Reminder) -> bool:
         found: bool = await self._writer.submit(Forget(lambda turns: turns.forget_reminder(reminder)))

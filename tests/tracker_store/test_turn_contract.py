@@ -225,6 +225,16 @@ def test_reminders(store: TrackerStore) -> None:
     assert wait(store.due(1e10, 10)) == []
 
 
+def test_reminder_of_a_conversation_begun_anew(store: TrackerStore) -> None:
+    """A reminder that has the name and the number of one that was deleted with its conversation is another one."""
+    old, new = Reminder("a", "n", 5.25, 0), Reminder("a", "n", 60.125, 0)
+    wait(store.append("a", 0, slots(1), TurnNote(reminders=[old])))
+    assert wait(store.waits(old)) is True
+    wait(store.delete("a"))
+    wait(store.append("a", 0, slots(1), TurnNote(reminders=[new])))
+    assert [wait(store.waits(each)) for each in (old, new)] == [False, True]
+
+
 # --- the order of all appends ------------------------------------------------------------------------------
 
 
