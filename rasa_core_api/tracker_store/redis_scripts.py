@@ -110,7 +110,7 @@ local function write(start, base)
   end
   if ARGV[12] ~= '' then forget(sender, ARGV[11], ARGV[12]) end
   if life ~= '0' then
-    for _, kind in ipairs({'head', 'log', 'reminders'}) do redis.call('EXPIRE', key(kind, sender), life) end
+    for _, kind in ipairs({'head', 'log', 'reminders', 'answers'}) do redis.call('EXPIRE', key(kind, sender), life) end
   end
   return row
 end

@@ -11,6 +11,7 @@ from twisted.logger import capturedLogs
 from rasa_core_api.exceptions import StoreUnavailable
 from rasa_core_api.tracker_store import redis
 from rasa_core_api.tracker_store.redis import RedisStore
+from rasa_core_api.tracker_store.turns import TurnNote
 
 from .conftest import Servers
 from .servers import free_port, has_redis, redis_server
@@ -68,11 +69,11 @@ def test_keys_of_the_historical_store(tmp_path: Path) -> None:
 
 
 def test_lifetime(servers: Servers) -> None:
-    """With `record_exp` a conversation that is not written to disappears, from the list too."""
+    """With `record_exp` a conversation that is not written to disappears, with its answers and from the list too."""
     store = opened(servers.redis_port(), lifetime=1)
     servers.erase(store)
     other = opened(servers.redis_port())
-    wait(store.append("a", 0, slots(1)))
+    wait(store.append("a", 0, slots(1), TurnNote(key="k", keep=60)))
     wait(other.append("b", 0, slots(1)))
 
     async def gone() -> None:
@@ -82,6 +83,7 @@ def test_lifetime(servers: Servers) -> None:
 
     wait(gone())
     assert wait(store.sender_ids()) == ["b"]
+    assert wait(store.look("a", key="k")).earlier is None
     assert wait(store.append("a", 0, slots(2))) == 1
     wait(store.close())
     wait(other.close())
