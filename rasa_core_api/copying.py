@@ -13,7 +13,7 @@ from rasa_core_api.events import Event, ReminderScheduled
 from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, RasaCoreError, StoreConflict
 from rasa_core_api.jsontext import decode
-from rasa_core_api.reminders import unfired
+from rasa_core_api.reminders import due_at, unfired
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Reminder
 from rasa_core_api.tracker_store.waiting import NONE_WAIT, Waiting, note_of, part, reminders_of, within
@@ -97,6 +97,8 @@ class _Place:
     unseen: int = 0  # events before `end` that were not compared yet
     grown: bool = False
     added: int = 0  # where the events begin that were stored now
+    waiting: set[str] = field(factory=set)  # names of the reminders of what was copied
+    told: float = 0.0  # when the last event of it took place
 
 
 @define
@@ -138,6 +140,8 @@ class Target:
 
     async def add(self, place: _Place, events: Sequence[Event], waiting: Waiting = NONE_WAIT) -> bool:
         """Store what follows; False where the conversation that is there goes on in another way."""
+        place.waiting.update(reminder.name for reminder in waiting.values())
+        place.told = events[-1].timestamp if events else place.told
         if place.unseen:
             count = min(place.unseen, len(events))
             tail = await self.store.read(place.sender_id, place.end - place.unseen, count)
@@ -154,6 +158,19 @@ class Target:
                 self.report.skipped -= 1
                 self.report.done += 1
         return True
+
+    async def settle(self, place: _Place, listed: bool) -> None:
+        """All of a conversation was copied: of what an earlier run copied, some fired since where it came from.
+
+        Where no list says what waits there, as in logs of Rasa Core, what was due before the last event is over.
+        """
+        if not place.there or place.unseen:
+            return
+        for reminder in await reminders_of(self.store, place.sender_id):
+            if reminder.seq >= place.added or reminder.name in place.waiting:
+                continue
+            if listed or reminder.due <= place.told:
+                await self.store.forget(reminder)
 
     async def put(self, sender_id: str, events: Sequence[Event], waiting: Waiting = NONE_WAIT) -> None:
         """Store a whole conversation, a long one in pieces."""
@@ -181,8 +198,9 @@ class Target:
         for start in range(EVENTS, len(events), EVENTS):
             if place is None or not await self.add(place, *piece(start)):
                 return
-        if place is not None and not place.there:
-            self.report.done += 1
+        if place is not None:
+            await self.settle(place, False)
+            self.report.done += not place.there
 
     async def _copy(self, source: TrackerStore, sender_id: str) -> None:
         tail = await source.read(sender_id, 0, EVENTS)
@@ -192,22 +210,17 @@ class Target:
         place = await self.begin(sender_id, tail.events, within(reminders, tail.start, len(tail.events)))
         if place is None:
             return
-        start, seq = tail.start, tail.start + len(tail.events)
+        seq = tail.start + len(tail.events)
         while seq < tail.end:
             page = await source.read(sender_id, seq, EVENTS)
-            if page is None or page.start != start or not page.events:
+            if page is None or (page.start, page.birth) != (tail.start, tail.birth) or not page.events:
                 self.report.one_failed(f"the conversation {named(sender_id)} changed meanwhile: copy it again")
                 return
             if not await self.add(place, page.events, within(reminders, seq, len(page.events))):
                 return
             seq += len(page.events)
-        if not place.there:
-            self.report.done += 1
-        elif not place.unseen:  # of what an earlier run copied, some may have fired since where it came from
-            waiting = {reminder.name for reminder in reminders}
-            for reminder in await reminders_of(self.store, sender_id):
-                if reminder.seq < place.added and reminder.name not in waiting:
-                    await self.store.forget(reminder)
+        await self.settle(place, True)
+        self.report.done += not place.there
 
 
 @frozen
@@ -262,12 +275,17 @@ def _waiting(record: _Record, events: Sequence[Event], now: float) -> Waiting:
     """The reminders of a line: those that it lists, or, where it is not ours, what its log says."""
     if record.foreign:
         return unfired(record.sender_id, events, now)
-    asked = {event.name: index for index, event in enumerate(events) if isinstance(event, ReminderScheduled)}
-    return {
-        asked[each["name"]]: Reminder(record.sender_id, each["name"], float(each["due"]), 0, each.get("channel"))
-        for each in record.reminders
-        if each["name"] in asked
-    }
+    asked: dict[object, int] = {}
+    for index, event in enumerate(events):
+        if isinstance(event, ReminderScheduled):  # not each of them was scheduled: the time tells which
+            asked[event.name] = asked[event.name, due_at(event)] = index
+    found = {}
+    for each in record.reminders:
+        name, due = each["name"], float(each["due"])
+        index = asked.get((name, due), asked.get(name, -1))
+        if index >= 0:
+            found[index] = Reminder(record.sender_id, name, due, 0, each.get("channel"))
+    return found
 
 
 async def import_lines(
@@ -286,6 +304,13 @@ async def import_lines(
 
     last: tuple[str, int] | None = None  # sender id, next number in the file
     place: _Place | None = None  # where it goes
+    listed = True
+
+    async def settle() -> None:
+        if place is not None:
+            with target.alone(place.sender_id):
+                await target.settle(place, listed)
+
     for record in _records(lines, source, count):
         sender_id = record.sender_id
         try:
@@ -299,10 +324,12 @@ async def import_lines(
                 if before is not None and await target.add(before, events, waiting):
                     place = before
         else:
-            place = None
+            await settle()
+            place, listed = None, not record.foreign
             with target.alone(sender_id):
                 place = await target.begin(sender_id, events, waiting)
                 if place is not None and not place.there:
                     target.report.done += 1
             target.report.advance(share=read / size if size else None)
         last = sender_id, record.seq + len(record.events)
+    await settle()
