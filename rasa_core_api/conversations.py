@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from twisted.internet.defer import Deferred
 
+from rasa_core_api.claims import Claims
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.copying import Report, Target, import_lines, named
 from rasa_core_api.domain import Domain
@@ -221,7 +222,8 @@ async def _change(
         from rasa_core_api.service import load_core
 
         domain = load_core(Path(options.core), refuse_classes).domain
-        work = partial(_mask, store, domain, Slices(reactor))
+        claims = Claims(store, reactor, secrets.token_hex(16))
+        work = partial(_mask, store, domain, claims, Slices(reactor))
     report = Report(stderr, "deleted" if options.command == "delete" else "anonymised", reactor.seconds)
     chosen = await _chosen(store, options)
     for sender_id in chosen:
@@ -230,7 +232,7 @@ async def _change(
             continue
         try:
             found = await work(sender_id)
-        except ConversationHeld as error:
+        except (ConversationHeld, StoreConflict) as error:
             report.one_failed(f"{named(sender_id)}: {error}")
             continue
         if found:
@@ -241,8 +243,13 @@ async def _change(
     return 0 if options.dry_run else report.finish()
 
 
-async def _mask(store: TrackerStore, domain: Domain, slices: Slices, sender_id: str) -> bool:
-    return await mask(store, sender_id, domain, "", slices.breathe)
+async def _mask(store: TrackerStore, domain: Domain, claims: Claims, slices: Slices, sender_id: str) -> bool:
+    """Anonymise a conversation, which a server may be talking in: what it stored meanwhile would be lost."""
+    tail = await store.read(sender_id, 0, 0)
+    if tail is None:
+        return False
+    async with claims.over(sender_id, tail.end, birth=tail.birth):
+        return await mask(store, sender_id, domain, claims.owner, slices.breathe)
 
 
 async def _chosen(store: TrackerStore, options: argparse.Namespace) -> list[str]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet import reactor
@@ -15,6 +16,7 @@ from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.redis import RedisStore
 from rasa_core_api.tracker_store.sqlite import SqliteStore
+from rasa_core_api.tracker_store.turns import Tail
 
 from .tracker_store.servers import has_redis, redis_server
 from .tracker_store.stores import slots, stored_events, texts, turn, wait
@@ -210,3 +212,33 @@ def test_anonymise(tmp_path: Path, conformance: Path) -> None:
     with stored(tmp_path, "a") as store:
         assert len(wait(store.read("u")).events) == len(turn())  # type: ignore[union-attr]
     assert b"Reykjavik" not in (tmp_path / "a.db").read_bytes()
+
+
+def test_anonymise_beside_a_server(tmp_path: Path, conformance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's turn waits meanwhile, and one that it stored just before is not lost: the conversation is left out."""
+    file = endpoints(tmp_path, "a")
+    with stored(tmp_path, "a") as store:
+        wait(store.append("u", 0, turn("one")))
+        wait(store.append("v", 0, turn("one")))
+    held: list[float] = []
+    read, replace = SqliteStore.read, SqliteStore.replace
+
+    async def read_before(self: SqliteStore, sender_id: str, *rest: int) -> Tail | None:
+        tail = await read(self, sender_id, *rest)
+        if sender_id == "v" and tail is not None and tail.end == len(turn()):
+            await self.append(sender_id, tail.end, turn("two"))
+        return tail
+
+    async def replace_beside(self: SqliteStore, sender_id: str, *rest: Any) -> tuple[int, int]:
+        held.append((await self.look(sender_id, owner="server")).held)
+        return await replace(self, sender_id, *rest)
+
+    monkeypatch.setattr(SqliteStore, "read", read_before)
+    monkeypatch.setattr(SqliteStore, "replace", replace_beside)
+    model = conformance / "models" / "rasa-core-0.11.12" / "cafe-memo"
+    code, _, told = command("anonymise", "--endpoints", file, "-d", model, "u", "v")
+    assert code == 1 and "left out: 'v'" in told and len(held) == 1 and held[0] > 0
+    with stored(tmp_path, "a") as store:
+        assert wait(store.look("u", owner="server")).held == wait(store.look("v", owner="server")).held == 0
+        tail = wait(store.read("v"))
+        assert tail is not None and texts(tail.events) == texts([*turn("one"), *turn("two")])
