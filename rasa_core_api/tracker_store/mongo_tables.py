@@ -28,6 +28,8 @@ PREFIX = "rasa_core_api_"
 GAP = 10.0
 #: Blocks that are fetched with one query.
 _PAGE = 64
+#: Latest blocks in which a sweep looks for conversations that are not listed.
+_SWEPT = 10_000
 
 #: The tail of a log: start, end, the number of the first event in the texts, the texts, the conversation's birth.
 RawTail = tuple[int, int, int, list[str], int]
@@ -92,6 +94,10 @@ class MongoTables:
         listed = self.conversations.find_one({"_id": key}, {"start": 1, "birth": 1})
         if last is None:
             return None if listed is None else (listed["start"], listed["start"], listed.get("birth", 0))
+        if listed is None:  # whoever began it is about to list it, or died before
+            self._list(last["sender_id"], key, last.get("birth", 0))
+            if self._last(key) is None:  # it was being deleted
+                self.conversations.delete_one({"_id": key})
         start = max(last["start"], 0 if listed is None else listed["start"])
         return start, max(start, last["seq"] + last["count"]), last.get("birth", 0)
 
@@ -388,7 +394,13 @@ class MongoTables:
         self.blocks.delete_many(query)
 
     def sweep(self) -> None:
-        """Remove answers that ran out."""
+        """Remove answers that ran out, and list conversations that began lately and whose process died over it."""
+        latest = self.blocks.find({"position": {"$exists": True}}, {"key": 1, "seq": 1}).sort("position", -1)
+        begun = {block["key"] for block in latest.limit(_SWEPT) if not block["seq"]}
+        for found in self.conversations.find({"_id": {"$in": list(begun)}}, {"_id": 1}):
+            begun.discard(found["_id"])
+        for key in begun:
+            self._bounds(key)
         now = self._now()
         self.answers.delete_many({"until": {"$lt": now}})
         self.blocks.update_many({"note.until": {"$lt": now}}, {"$unset": {"note": 1}})

@@ -56,6 +56,22 @@ def test_lost_beginning_is_found_again(tables: MongoTables) -> None:
     found = tables.read("a", 0, None)
     assert found is not None and found[:4] == (0, 1, 0, ["{}"])
     assert tables.append("a", 1, "{}", 1, 1.0, NO_NOTE) == 2
+    assert tables.names(None, None, "") == ["a"]
+    tables.append("b", 0, "{}", 1, 1.0, NO_NOTE)
+    tables.conversations.delete_one({"_id": key_of("b")})
+    assert tables.names(None, None, "") == ["a"]
+    tables.sweep()
+    assert tables.names(None, None, "") == ["a", "b"]
+
+
+def test_deletion_while_somebody_looks(tables: MongoTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who saw a conversation just before it was deleted does not list it again."""
+    tables.append("a", 0, "{}", 1, 1.0, NO_NOTE)
+    seen = [tables._last(key_of("a"))]
+    tables.delete("a")
+    monkeypatch.setattr(tables, "_last", lambda key: seen.pop() if seen else None)
+    tables._bounds(key_of("a"))
+    assert tables.names(None, None, "") == []
 
 
 def test_rest_of_a_replaced_log(tables: MongoTables) -> None:
