@@ -140,6 +140,11 @@ async def run(
     reader = EventReader(lambda: 0.0, lambda: secrets.token_hex(16))
     trusted = [name for name in options.trusted_modules.split(",") if name]
 
+    if options.command == "migrate" and not options.historical:
+        both = [read_endpoints(file, environ).tracker_store for file in (options.source, options.endpoints)]
+        if both[0] and both[0] == both[1]:  # a log that is replaced while it is read would be cut
+            raise InvalidConfiguration(f"{options.source} and {options.endpoints} name the same store")
+
     def store_of(file: str) -> TrackerStore:
         settings = read_endpoints(file, environ).tracker_store
         if (settings or {}).get("type", (settings or {}).get("store_type", "memory")) == "memory":

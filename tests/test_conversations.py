@@ -116,6 +116,16 @@ def test_migrate(tmp_path: Path) -> None:
     check_filled(tmp_path, "two")
 
 
+def test_migrate_into_itself(tmp_path: Path) -> None:
+    """Two files that name the same store are refused: what is replaced while it is read would lose its end."""
+    file = fill(tmp_path, "one")
+    other = tmp_path / "other.yml"
+    other.write_text("# the same\n" + file.read_text())
+    with pytest.raises(InvalidConfiguration, match="the same store"):
+        command("migrate", "--from", file, "--endpoints", other, "--existing", "replace")
+    check_filled(tmp_path, "one")
+
+
 def test_going_on_after_a_stop(tmp_path: Path) -> None:
     """A run that was stopped in the middle of a conversation is completed; what went on by itself stays."""
     file, copy, last = fill(tmp_path, "one"), endpoints(tmp_path, "two"), endpoints(tmp_path, "three")
