@@ -64,6 +64,8 @@ class LiveTrackers:
         self._cache: OrderedDict[str, Tracker] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._events = 0
+        self._begun: dict[str, int] = {}  # conversations that are not stored yet
+        self._beginnings = 0
         self._domains: tuple[Domain, ...] = ()
 
     def __len__(self) -> int:
@@ -157,6 +159,10 @@ class LiveTrackers:
     def fresh(self, sender_id: str, domain: Domain) -> Tracker:
         """A tracker of a conversation that begins: one `action_listen`."""
         tracker = Tracker(sender_id, domain)
+        while len(self._begun) > self._max_trackers:
+            del self._begun[next(iter(self._begun))]
+        self._beginnings += 1
+        tracker.beginning = self._begun.setdefault(sender_id, self._beginnings)
         tracker.update(ActionExecuted(action_name=ACTION_LISTEN, timestamp=self._now()))
         return tracker
 
@@ -176,6 +182,7 @@ class LiveTrackers:
     def keep(self, tracker: Tracker) -> None:
         """Remember a tracker whose events are stored."""
         sender_id = tracker.sender_id
+        self._begun.pop(sender_id, None)
         if not self._serves(tracker):
             self.drop(sender_id)
             return

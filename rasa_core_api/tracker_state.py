@@ -56,7 +56,8 @@ class TrackerState:
     """The state of one conversation under one domain, as it is read.
 
     `events` are the log from sequence number `start` on; `end` is the number the next event gets. `birth` is that of
-    the conversation in its store, 0 where it is not known.
+    the conversation in its store, 0 where it is not known. `beginning` tells one that is not stored yet from those of
+    the same id that this process began and stored before.
     """
 
     def __init__(self, sender_id: str, domain: Domain, start: int = 0) -> None:
@@ -64,6 +65,7 @@ class TrackerState:
         self.domain = domain
         self.start = start
         self.birth = 0
+        self.beginning = 0
         self.events: list[Event] = []
         self.slots: dict[str, JSON] = {}
         self.latest_input_channel: str | None = None

@@ -274,6 +274,15 @@ def test_turns_of_a_conversation_that_began_anew() -> None:
     assert len(set(ids)) == 4
 
 
+def test_first_turn_after_a_deletion() -> None:
+    """It is no repetition of the first turn before the deletion, at the same server."""
+    bot = bot_with(lambda call: (200, {}))
+    for _ in range(2):
+        bot.say("/inform")
+        assert bot.wait(bot.agent.care.delete("u"))
+    assert len({headers["X-Turn-Id"] for headers in bot.http.headers}) == 2
+
+
 class Channel:
     """A channel that records what is sent, and what is stored at that time."""
 

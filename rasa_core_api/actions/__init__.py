@@ -43,14 +43,14 @@ class ActionCall:
 
         A request with a key is told apart by that. Else the number of the turn's first event counts; it would come
         again where a conversation was lost or deleted and begins anew, so the time of the last event before it counts
-        too, and before there is one the run of the server.
+        too, and before there is one the run of the server and which beginning that is.
         """
         tracker = self.tracker
         if self.key is not None:
             text = f"{tracker.sender_id}\0{self.key}"
         else:
             stored = self.base - tracker.start
-            before = repr(tracker.events[stored - 1].timestamp) if stored > 0 else self.run
+            before = repr(tracker.events[stored - 1].timestamp) if stored > 0 else f"{self.run} {tracker.beginning}"
             text = f"{tracker.sender_id}\0{self.base}\0{before}"
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
