@@ -298,7 +298,10 @@ class Reminders:
         reminder = known.reminder
         kept = True
         try:
-            kept = await self._waits(reminder) and not await self._fire(reminder, known.channel)
+            waits = await self._waits(reminder)
+            if not waits and not self._store.shared:
+                self._full = True  # where its log was made anonymous it waits under another number
+            kept = waits and not await self._fire(reminder, known.channel)
         except _LATER as error:
             self._tell_waiting(error)
             if self._is_known(known):

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
@@ -347,6 +348,20 @@ def test_reminders_of_others_are_found() -> None:
     assert bench.fired == ["u early", "u unseen", "u far"]
     bench.reminders.stop()
     assert not bench.clock.getDelayedCalls()
+
+
+def test_log_that_was_made_anonymous() -> None:
+    """A reminder whose event got another number fires on time all the same."""
+    bench = Bench()
+    bench.reminders.start()
+    asked = bench.remind("r", 5)
+    bench.clock.advance(1)
+    events = bench.do(bench.store.read("u")).events
+    bench.do(bench.store.replace("u", events, TurnNote(reminders=[evolve(asked, seq=1)])))
+    bench.clock.advance(4)
+    bench.clock.advance(0.1)
+    assert bench.fired == ["u r"]
+    bench.reminders.stop()
 
 
 def test_removed_reminder_does_not_fire() -> None:
