@@ -102,7 +102,9 @@ class Turns:
                 try:
                     if turn.resumed:
                         await self._send_again(turn)
-                    await work(turn)
+                    # where the conversation went on without it, what is left to do would answer something else
+                    if earlier is None or earlier.end == turn.stored:
+                        await work(turn)
                     await self.commit(turn)
                 except (StoreConflict, ConversationHeld) as error:
                     # somebody else was faster: begin anew from what is stored now, if that can harm nobody

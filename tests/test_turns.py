@@ -328,6 +328,24 @@ def test_pushed_turn_goes_on_where_it_ended() -> None:
     assert len(cluster.actions.turn_ids) == 1
 
 
+@pytest.mark.parametrize("kind", [Stream, Push])
+def test_torn_turn_that_the_conversation_left_behind(kind: type[Stream]) -> None:
+    """Once the user said something else, a repeat gets what was said by then, and nothing runs."""
+    cluster = Cluster()
+    cluster.store = TornStore(cluster.clock)
+    cluster.store.broken = True
+    cluster.bots = [cluster._bot("0.11", name) for name in ("one", "two")]
+    cluster.ask(0, "/inform", KEY, output=kind())
+    cluster.kill(0)
+    cluster.ask(1, "/inform")
+    cluster.advance(2 * LEASE)
+    log, outputs = cluster.kinds(), [kind(), kind()]
+    for output in outputs:
+        assert cluster.ask(1, "/inform", KEY, output=output) == [[]]
+    assert [output.texts for output in outputs] == [["found"], ["found"] if kind is Stream else []]
+    assert cluster.kinds() == log and len(cluster.actions.turn_ids) == 2
+
+
 def test_new_conversation_that_two_look_at() -> None:
     """Looking at an unknown conversation stores its beginning once, and never against somebody's claim."""
     cluster = Cluster()
