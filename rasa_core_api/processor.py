@@ -176,7 +176,8 @@ class Processor:
         action = model.actions.get(name)
         events: list[Event] = []
         if name != ACTION_LISTEN or name in model.domain.overridden_defaults:
-            key = None if turn.request is None else turn.request.key
+            request = turn.request
+            key = None if request is None else f"{request.key}\0{request.digest}"
             call = ActionCall(
                 tracker, model.domain, dispatcher, self.now, turn.base, self.run, key, partial(self.turns.claim, turn)
             )
@@ -293,7 +294,8 @@ class Processor:
             reminder.sender_id,
             work,
             output=None if output is None else _as_output(output),
-            request=RequestKey(f"reminder {reminder.seq} {reminder.name}"),
+            # number and name come again where a conversation was lost and begun anew, the time does not
+            request=RequestKey(f"reminder {reminder.seq} {reminder.due!r} {reminder.name}"),
             fired=reminder,
         )
         return began

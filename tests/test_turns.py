@@ -256,6 +256,19 @@ def test_killed_server_is_succeeded() -> None:
     assert cluster.kinds() == log
 
 
+def test_turn_ids_of_other_requests(bot: Bot) -> None:
+    """A key that is free again, and a reminder of a conversation that begins anew, give other turn ids than before."""
+    actions = bot.http
+    for digest, date in (("d", "1970-01-12T13:46:50"), ("e", "1970-01-12T13:47:50")):
+        reminder = {"event": "reminder", "action": "action_search", "date_time": date, "name": "r"}
+        answers = iter([(200, {"events": [reminder]}), FOUND])
+        actions.answers[ACTIONS] = lambda call, answers=answers: next(answers)
+        bot.wait(bot.agent.handle_text("/inform", "u", RequestKey("k", digest)))
+        bot.clock.pump([1.0] * 60)
+        assert bot.wait(bot.agent.care.delete("u"))
+    assert len(actions.headers) == len({headers["X-Turn-Id"] for headers in actions.headers}) == 4
+
+
 def test_overtaken_server_gives_up() -> None:
     """A server whose claim ran out unnoticed fails its turn rather than doing it twice."""
     cluster = Cluster()

@@ -24,7 +24,7 @@ async def _unclaimed() -> None:
 class ActionCall:
     """What an action is run with.
 
-    `base` is the number of the turn's first event, `run` the id of this run of the server, `key` that of the request
+    `base` is the number of the turn's first event, `run` the id of this run of the server, `key` tells the request
     when it may come again. `claim` is awaited before anything leaves this process; what it raises is to be passed on.
     """
 
