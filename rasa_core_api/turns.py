@@ -234,7 +234,7 @@ class Turns:
             keep=request.keep,
             done=done,
             reminders=turn.reminders,
-            fired=turn.fired,
+            fired=turn.fired if done else None,  # else nobody would finish it after a crash
             start=start,
             birth=birth,
         )

@@ -390,3 +390,35 @@ def test_reminder_fires_once_among_servers(logged: LoggedFailures) -> None:
     for bot in cluster.bots:
         bot.agent.stop()
     assert not logged.take()
+
+
+class TornAtReminder(TornStore):
+    """Loses the process once the first part of a reminder's turn is stored."""
+
+    async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
+        end = await super().append(sender_id, end, events, note)
+        self.broken = self.broken or str(note.key).startswith("reminder")
+        return end
+
+
+def test_torn_reminder_is_finished_by_another_server() -> None:
+    """A reminder whose server died between storing and sending what it says is sent and ended by another one, once."""
+    cluster = Cluster()
+    cluster.store = TornAtReminder(cluster.clock)
+    cluster.bots = [cluster._bot("0.11", name) for name in ("one", "two")]
+    reminder = {"event": "reminder", "action": "action_search", "date_time": "1970-01-12T13:46:50", "name": "r"}
+    answers = iter([(200, {"events": [reminder]}), FOUND])
+    cluster.actions.http.answers[ACTIONS] = lambda call: next(answers)
+    second = cluster.bots[1]
+    pushes = [Push(), Push()]
+    second.agent.output_of = {"queue": lambda: pushes[1]}
+    cluster.ask(0, "/inform", output=pushes[0])
+    cluster.advance(12)
+    cluster.kill(0)
+    second.agent.start()
+    cluster.advance(20)
+    assert len(cluster.actions.turn_ids) == 2 and pushes[1].texts == ["found"]
+    assert cluster.kinds()[-4:] == ["user", "action action_search", "bot", "action action_listen"]
+    assert second.wait(cluster.store.reminders("u")) == []
+    for bot in cluster.bots:
+        bot.agent.stop()
