@@ -238,9 +238,10 @@ class MemoryStore(TrackerStore):
         if note.done:
             self._claims.pop(sender_id, None)
         if note.key is not None:
-            now = self._clock.seconds()
-            for key in [key for key, (until, _) in found.answers.items() if until <= now]:
-                self._drop_answer(found, key)
+            now, most = self._clock.seconds(), len(found.answers)
+            if not most & (most - 1):  # what ran out is looked for as often as their number doubles
+                for key in [key for key, (until, _) in found.answers.items() if until <= now]:
+                    self._drop_answer(found, key)
             self._drop_answer(found, note.key)
             kept = Earlier(base, found.end, note.answer, note.done)
             self._keep_answer(found, note.key, now + note.keep, kept)

@@ -78,7 +78,9 @@ local function create()
 end
 local function keep(base, last)
   local name, time = key('answers', sender), now()
-  if redis.call('HLEN', name) >= 64 then
+  local most, size = redis.call('HLEN', name), 64
+  while size < most do size = 2 * size end
+  if size == most then -- what ran out is looked for as often as their number doubles
     local kept = redis.call('HGETALL', name)
     for i = 1, #kept, 2 do
       if tonumber(string.match(kept[i + 1], '^%d+')) <= time then redis.call('HDEL', name, kept[i]) end

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -12,6 +13,7 @@ from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import BotUttered, Event, SlotSet
 from rasa_core_api.exceptions import StoreUnavailable
 from rasa_core_api.tracker_store.memory import MemoryStore
+from rasa_core_api.tracker_store.turns import TurnNote
 from rasa_core_api.tracker_store.weights import weigh
 
 from .stores import slots, turn, wait
@@ -160,3 +162,28 @@ def test_long_logs_are_weighed_in_slices(monkeypatch: pytest.MonkeyPatch) -> Non
     clock.advance(0)
     assert stored == [(0, 5_000)]
     assert store.status()["bytes"] > weigh(events)
+
+
+class Counted(dict[str, Any]):
+    """Counts what those who go through it meet."""
+
+    met = 0
+
+    def items(self) -> Any:
+        self.met += len(self)
+        return super().items()
+
+
+def test_many_answers_of_one_conversation() -> None:
+    """Answers that ran out go as often as the number of answers doubles, so that many slow nothing down."""
+    clock = Clock()
+    store = MemoryStore(clock)
+    wait(store.append("a", 0, slots(1)))
+    answers = store._logs["a"].answers = Counted()
+    for number in range(1_000):
+        wait(store.append("a", 1, [], TurnNote(key=f"k{number}", keep=60)))
+    assert len(answers) == 1_000 and answers.met < 2_000
+    clock.advance(60)
+    for number in range(100):
+        wait(store.append("a", 1, [], TurnNote(key=f"l{number}", keep=60)))
+    assert len(answers) == 100

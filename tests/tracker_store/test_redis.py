@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,22 @@ def test_lifetime(servers: Servers) -> None:
     assert wait(store.append("a", 0, slots(2))) == 1
     wait(store.close())
     wait(other.close())
+
+
+def test_many_answers_of_one_conversation(servers: Servers) -> None:
+    """Answers that ran out go as often as the number of answers doubles, so that many slow nothing down."""
+    store = opened(servers.redis_port())
+    servers.erase(store)
+
+    def looks() -> int:
+        told = str(wait(store._do("info", "commandstats")))
+        return int(re.findall(r"cmdstat_hgetall\W+calls=(\d+)", told + " cmdstat_hgetall:calls=0")[0])
+
+    before = looks()
+    for number in range(200):
+        wait(store.append("a", 0, [], TurnNote(key=f"k{number}", keep=60)))
+    assert looks() - before == 2
+    wait(store.close())
 
 
 def test_two_processes(servers: Servers) -> None:
