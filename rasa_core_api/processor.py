@@ -82,6 +82,7 @@ class Processor:
 
         async def work(turn: Turn) -> None:
             if not turn.resumed:
+                await self.turns.end_torn(turn, self.now())
                 await self.log_message(turn, message)
             await self.act(turn)
 
@@ -283,6 +284,7 @@ class Processor:
                 if event is None or not standing(tracker, [reminder]):
                     log.debug("a reminder is void")
                     return
+                await self.turns.end_torn(turn, self.now())
                 tracker.update(UserUttered(text=None, parse_data=EMPTY_PARSE_DATA, timestamp=self.now()))
                 await self.run_action(turn, event.action_name, None, None)
                 if event.action_name == ACTION_LISTEN:

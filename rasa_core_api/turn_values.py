@@ -102,6 +102,7 @@ class Turn:
     reminders: list[Reminder] = field(factory=list)
     failed: bool = False  # an action did
     claimed: bool = False
+    open: bool = False  # a part was stored, and that more is to come
     effects: bool = False  # something left the process, or a part was stored
     start: int | None = None  # of the log as it was read, where somebody else may replace it
 

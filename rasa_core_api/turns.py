@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeGuard
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -13,15 +13,17 @@ from twisted.logger import Logger
 from rasa_core_api.channels.collecting import collect
 from rasa_core_api.claims import Claims, Patience
 from rasa_core_api.concurrency import Lines, Slices
-from rasa_core_api.constants import JSON
+from rasa_core_api.constants import ACTION_LISTEN, JSON
 from rasa_core_api.dispatcher import Dispatcher
 from rasa_core_api.domain import Domain
+from rasa_core_api.events import ActionExecuted
 from rasa_core_api.exceptions import ConversationHeld, StoreConflict
 from rasa_core_api.jsontext import encode
 from rasa_core_api.kept_answers import kept_of, messages_of, view_at
 from rasa_core_api.live_trackers import LiveTrackers
 from rasa_core_api.messages import RequestKey
 from rasa_core_api.nlg import Response
+from rasa_core_api.open_turns import has_listened, is_torn, open_note
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Earlier, Reminder, TurnNote
 from rasa_core_api.tracker_views import EventVerbosity
@@ -149,7 +151,7 @@ class Turns:
         turn = Turn(model, tracker, dispatcher, stored, stored, output, request)
         if earlier is not None:
             turn.base = earlier.base
-            turn.resumed = turn.effects = True
+            turn.resumed = turn.effects = turn.open = True
             turn.answers = messages_of(kept)
             turn.responses = list(kept.get("responses") or ())
         return turn
@@ -173,12 +175,18 @@ class Turns:
             await self._collect(turn, responses)
         if not done:
             await self.claim(turn)
+        elif turn.open and not has_listened(tracker, turn.base):
+            await self._tell_open(turn, False)
         kept = turn.request is not None or turn.fired is not None
         if tracker.end > turn.stored or (done and (kept or turn.claimed)):
             note = self._note(turn, done)
             begun = turn.stored
             turn.stored = await self._append(tracker, begun, note)
             self.trackers.keep(tracker)
+            if not done and not turn.open:
+                if turn.request is not None:  # else the note said so
+                    await self._tell_open(turn, True)
+                turn.open = True
             if done and turn.claimed:
                 self.claims.ended(tracker.sender_id)
                 turn.claimed = False
@@ -192,6 +200,16 @@ class Turns:
                     await self.slices.breathe()
         if responses and turn.output is not None:
             await _send(turn.output, tracker.sender_id, responses)
+
+    async def _tell_open(self, turn: Turn, is_open: bool) -> None:
+        note = open_note(self.claims.owner, turn.base, is_open, turn.start, turn.tracker.birth)
+        await self.store.append(turn.tracker.sender_id, turn.stored, [], note)
+
+    async def end_torn(self, turn: Turn, now: float) -> None:
+        """Let the bot listen where the turn before never came to its end: what comes now is not the middle of that."""
+        tracker = turn.tracker
+        if tracker.end == turn.stored and await is_torn(self.store, tracker, self.claims.owner):
+            tracker.update(ActionExecuted(action_name=ACTION_LISTEN, timestamp=now))
 
     async def _append(self, tracker: Tracker, end: int, note: TurnNote) -> int:
         """Store the tracker's events from `end` on; a conversation that begins here gets its birth."""
@@ -217,6 +235,8 @@ class Turns:
         owner, start, birth = self.claims.owner, turn.start, turn.tracker.birth
         if done and request is None and turn.fired is None and not turn.reminders:
             return self._plain if start is None else TurnNote(owner=owner, start=start, birth=birth)
+        if request is None and not done and not turn.open:
+            return evolve(open_note(owner, turn.base, True, start, birth), reminders=turn.reminders)
         if request is None:
             return TurnNote(
                 owner=owner, done=done, reminders=turn.reminders, fired=turn.fired, start=start, birth=birth

@@ -23,7 +23,7 @@ LEVELS: dict[str, int] = {
     # 3 one turn
     "processor": 3, "turns": 3, "turn_values": 3, "claims": 3, "live_trackers": 3, "reminders": 3, "outbox": 3,
     "event_streams": 3, "retention": 3, "masking": 3, "predictions": 3, "remote_protocol": 3, "care": 3,
-    "kept_answers": 3, "store_health": 3,
+    "kept_answers": 3, "open_turns": 3, "store_health": 3,
     # 4 the agent
     "agent": 4, "served_model": 4, "lessons": 4, "model_poller": 4, "model_delivery": 4, "model_rollout": 4,
     "model_nlu": 4, "model_learning": 4,

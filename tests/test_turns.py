@@ -10,9 +10,10 @@ from twisted.internet.defer import Deferred
 
 from rasa_core_api.claims import LEASE, PATIENCE
 from rasa_core_api.events import Event
-from rasa_core_api.exceptions import ConversationHeld, KeyReused, StoreConflict, StoreUnavailable
+from rasa_core_api.exceptions import ConversationHeld, KeyReused, StoreConflict, StoreUnavailable, UnknownAction
 from rasa_core_api.messages import BotMessage, RequestKey, UserMessage
 from rasa_core_api.nlg import Response
+from rasa_core_api.processor import Processor
 from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
 from rasa_core_api.tracker_views import EventVerbosity
 from tests.cluster import ACTIONS, ENDPOINTS, FOUND, KEY, ONE_GREETING, SCRIPT, ActionServer, Cluster, SharedStore, said
@@ -311,22 +312,24 @@ def test_store_that_is_away_before_an_action(monkeypatch: pytest.MonkeyPatch) ->
     assert said(cluster.ask(1, "/inform")[0]) == ["found", "hello None"]
 
 
-class TornStore(SharedStore):
-    """Loses the process after its first append: later ones never return."""
+class DyingStore(SharedStore):
+    """Loses the process "one" after so many appends: the next one never returns."""
 
-    broken = False
+    left = 99
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
-        if self.broken and note.owner == "one" and end > 0:
-            await Deferred()
+        if note.owner == "one":
+            if not self.left:
+                await Deferred()
+            self.left -= 1
         return await super().append(sender_id, end, events, note)
 
 
 def test_pushed_turn_goes_on_where_it_ended() -> None:
     """A turn whose parts were pushed before its server died is finished by the repeat, not begun anew."""
     cluster = Cluster()
-    cluster.store = TornStore(cluster.clock)
-    cluster.store.broken = True
+    cluster.store = store = DyingStore(cluster.clock)
+    store.left = 2  # the part, and that more is to come
     cluster.bots = [cluster._bot("0.11", name) for name in ("one", "two")]
     first, again = Stream(), Stream()
     cluster.ask(0, "/inform", KEY, output=first)
@@ -345,8 +348,8 @@ def test_pushed_turn_goes_on_where_it_ended() -> None:
 def test_torn_turn_that_the_conversation_left_behind(kind: type[Stream]) -> None:
     """Once the user said something else, a repeat gets what was said by then, and nothing runs."""
     cluster = Cluster()
-    cluster.store = TornStore(cluster.clock)
-    cluster.store.broken = True
+    cluster.store = store = DyingStore(cluster.clock)
+    store.left = 2  # the part, and that more is to come
     cluster.bots = [cluster._bot("0.11", name) for name in ("one", "two")]
     cluster.ask(0, "/inform", KEY, output=kind())
     cluster.kill(0)
@@ -357,6 +360,80 @@ def test_torn_turn_that_the_conversation_left_behind(kind: type[Stream]) -> None
         assert cluster.ask(1, "/inform", KEY, output=output) == [[]]
     assert [output.texts for output in outputs] == [["found"], ["found"] if kind is Stream else []]
     assert cluster.kinds() == log and len(cluster.actions.turn_ids) == 2
+
+
+# --- turns that never come to their end --------------------------------------------------------------------
+
+
+TORN = ["action action_listen", "user", "action action_search", "bot"]
+
+
+def torn(appends: int, request: RequestKey | None, before: Sequence[str] = ()) -> Cluster:
+    """A conversation whose streamed turn was cut off after so many appends of its own."""
+    cluster = Cluster()
+    cluster.store = store = DyingStore(cluster.clock)
+    cluster.bots = [cluster._bot("0.11", name) for name in ("one", "two")]
+    for text in before:
+        cluster.ask(0, text)
+    store.left = appends
+    cluster.ask(0, "/inform", request, output=Stream())
+    cluster.kill(0)
+    cluster.advance(2 * LEASE)
+    return cluster
+
+
+@pytest.mark.parametrize(("appends", "request_key"), [(1, None), (2, KEY)], ids=["no key", "a key"])
+@pytest.mark.parametrize("before", [[], ["/greet"]], ids=["new", "known"])
+def test_message_after_a_torn_turn(appends: int, request_key: RequestKey | None, before: list[str]) -> None:
+    """The bot listens first, so that the message is not taken for a part of the turn that was cut off."""
+    cluster = torn(appends, request_key, before)
+    whole = [ONE_GREETING[0], *(ONE_GREETING[1:] * len(before)), *TORN[1:]]
+    assert cluster.kinds() == whole
+    assert said(cluster.ask(1, "/inform")[0]) == ["found", "hello None"]
+    whole += ["action action_listen", *TORN[1:], "action utter_hi", "bot", "action action_listen"]
+    assert cluster.kinds() == whole
+    cluster.ask(1, "/greet")
+    assert cluster.kinds() == [*whole, *ONE_GREETING[1:]]
+
+
+def test_turn_that_fails_between_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same holds where the process lives on."""
+    bot = Bot(domain("0.12"), SCRIPT, http=ActionServer().http, endpoints=ENDPOINTS)
+    predict = Processor.predict
+
+    def fails_later(model: Any, tracker: Any) -> Any:
+        if tracker.latest_action_name == "action_search":
+            raise UnknownAction("as a follow-up action may be")
+        return predict(model, tracker)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Processor, "predict", staticmethod(fails_later))
+        with pytest.raises(UnknownAction):
+            bot.wait(bot.agent.handle_message(UserMessage(text="/inform", sender_id="u", output=Stream())))
+    assert bot.kinds() == TORN
+    bot.say("/greet")
+    assert bot.kinds() == [*TORN, *ONE_GREETING]
+
+
+@pytest.mark.parametrize("request_key", [None, KEY], ids=["no key", "a key"])
+def test_turn_that_ends_without_a_listen(request_key: RequestKey | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that came to its end is not torn, though the bot never listened: nothing is added."""
+    monkeypatch.setattr("rasa_core_api.processor.MAX_ACTIONS_PER_TURN", 2)
+    bot = Bot(domain("0.12"), SCRIPT, http=ActionServer().http, endpoints=ENDPOINTS)
+    message = UserMessage(text="/inform", sender_id="u", output=Stream(), request=request_key)
+    bot.wait(bot.agent.handle_message(message))
+    log = bot.kinds()
+    assert log == [*TORN, "action utter_hi", "bot"]
+    bot.say("/greet")
+    assert bot.kinds() == [*log, "user", "action utter_hi", "bot", "action action_listen"]
+
+
+def test_conversation_that_is_driven_over_the_api(bot: Bot) -> None:
+    """Whoever runs actions one by one decides where the bot listens."""
+    bot.wait(bot.agent.execute("u", "utter_hi", None, None, EventVerbosity.NONE))
+    log = bot.kinds()
+    bot.say("/greet")
+    assert bot.kinds() == [*log, *ONE_GREETING[1:]]
 
 
 def test_new_conversation_that_two_look_at() -> None:
@@ -392,12 +469,13 @@ def test_reminder_fires_once_among_servers(logged: LoggedFailures) -> None:
     assert not logged.take()
 
 
-class TornAtReminder(TornStore):
+class TornAtReminder(DyingStore):
     """Loses the process once the first part of a reminder's turn is stored."""
 
     async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
         end = await super().append(sender_id, end, events, note)
-        self.broken = self.broken or str(note.key).startswith("reminder")
+        if str(note.key).startswith("reminder"):
+            self.left = 0
         return end
 
 

@@ -7,6 +7,7 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
 from rasa_core_api.exceptions import ConversationHeld, InvalidParameter, StoreConflict
+from rasa_core_api.open_turns import OPEN, open_note
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import Earlier, Reminder, Tail, TurnNote
 
@@ -68,6 +69,20 @@ def test_claim_of_a_part_stays(store: TrackerStore) -> None:
     assert wait(store.append("a", 1, slots(2), TurnNote(owner=MINE, key="k", answer="[1,2]", keep=60))) == 2
     assert wait(store.look("a", 2, 0, "k", THEIRS)).earlier == Earlier(0, 2, "[1,2]", True)
     assert wait(store.append("a", 2, slots(3), TurnNote(owner=THEIRS))) == 3
+
+
+def test_note_without_events(store: TrackerStore) -> None:
+    """Something may be kept beside a turn's parts, under a key of its own, while the claim stays."""
+    wait(store.append("a", 0, slots(1)))
+    wait(store.claim("a", 1, MINE, "k", 10))
+    wait(store.append("a", 1, slots(2), TurnNote(owner=MINE, key="k", base=1, answer="[1]", keep=60, done=False)))
+    assert wait(store.append("a", 2, [], open_note(MINE, 1, True, None, 0))) == 2
+    with pytest.raises(ConversationHeld):
+        wait(store.append("a", 2, slots(3), TurnNote(owner=THEIRS)))
+    assert wait(store.look("a", 2, 0, OPEN, THEIRS)).earlier == Earlier(1, 2, '{"open":true}', False)
+    assert wait(store.look("a", 2, 0, "k", THEIRS)).earlier == Earlier(1, 2, "[1]", False)
+    assert wait(store.append("a", 2, slots(3), TurnNote(owner=MINE, key="k", base=1, answer="[1,2]", keep=60))) == 3
+    assert wait(store.append("a", 3, slots(4), TurnNote(owner=THEIRS))) == 4
 
 
 def test_claim_runs_out(store: TrackerStore) -> None:
@@ -272,9 +287,7 @@ def test_feed_without_what_is_gone(store: TrackerStore) -> None:
     wait(store.append("b", 0, slots(2)))
     wait(store.delete("a"))
     wait(store.replace("b", slots(3, 4)))
-    found = [
-        (entry.sender_id, entry.seq, texts(entry.events)) for entry in wait(store.feed(begin, 10)) if entry.events
-    ]
+    found = [(entry.sender_id, entry.seq, texts(entry.events)) for entry in wait(store.feed(begin, 10)) if entry.events]
     assert found == [("b", 1, texts(slots(3, 4)))]
 
 
