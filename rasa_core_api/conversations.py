@@ -26,6 +26,7 @@ from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import (
     ConversationHeld,
     InvalidConfiguration,
+    InvalidParameter,
     RasaCoreError,
     StoreConflict,
     UnreadableFile,
@@ -201,14 +202,25 @@ def _created(path: str) -> TextIO:
 
 
 async def _all_ids(store: TrackerStore, prefix: str) -> AsyncIterator[str]:
-    after: str | None = None
+    page = await store.sender_ids(None, _IDS, prefix)
     while True:
-        page = await store.sender_ids(after, _IDS, prefix)
         for sender_id in page:
             yield sender_id
         if len(page) < _IDS:
             return
-        after = page[-1]
+        page = await _page_behind(store, page, prefix)
+
+
+async def _page_behind(store: TrackerStore, page: Sequence[str], prefix: str) -> list[str]:
+    """The ids behind a page, of which some may be deleted by now. Raises `InvalidParameter` where all are."""
+    for last in range(len(page) - 1, 0, -1):
+        try:
+            found = await store.sender_ids(page[last], _IDS + len(page), prefix)
+        except InvalidParameter:
+            continue
+        seen = set(page)
+        return [sender_id for sender_id in found if sender_id not in seen][:_IDS]
+    return await store.sender_ids(page[0], _IDS, prefix)
 
 
 async def _count(store: TrackerStore, prefix: str = "") -> int:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 
-from rasa_core_api.conversations import _parser, run
+from rasa_core_api.conversations import _all_ids, _parser, run
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.redis import RedisStore
 from rasa_core_api.tracker_store.sqlite import SqliteStore
 from rasa_core_api.tracker_store.turns import Tail
@@ -192,6 +193,26 @@ def test_memory_cannot_be_reached(tmp_path: Path) -> None:
     file.write_text("tracker_store: {type: memory}\n")
     with pytest.raises(InvalidConfiguration, match=r"memory\.yml: tracker_store\.type"):
         command("list", "--endpoints", file)
+
+
+@pytest.mark.parametrize("gone", [1, 499])
+def test_deletions_meanwhile(gone: int) -> None:
+    """All others are found once where the last conversations of a page are deleted before the next one is asked for."""
+    store = MemoryStore(reactor)
+    names = [f"u{number}" for number in range(1_200)]
+
+    async def walk() -> list[str]:
+        for name in names:
+            await store.append(name, 0, [])
+        found = []
+        async for sender_id in _all_ids(store, "u"):
+            found.append(sender_id)
+            if sender_id == "u499":
+                for name in names[500 - gone : 500]:
+                    assert await store.delete(name)
+        return found
+
+    assert wait(walk()) == names
 
 
 def test_choosing_by_age_and_prefix(tmp_path: Path) -> None:
