@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from rasa_core_api.exceptions import MessageFailed
 from rasa_core_api.interpreter import RegexInterpreter
 from rasa_core_api.releases import BY_NAME
+from tests.cpu import cpu_limit
 
 
 def parse(text: str, release: str = "0.11") -> dict[str, Any]:
@@ -115,18 +115,16 @@ def test_any_text_is_read(text: str, release: str) -> None:
 
 def test_long_brackets_take_no_longer_than_their_length() -> None:
     """A long name without a value is read once, not once a character."""
-    began = perf_counter()
-    assert parse("g[" + "a" * 1_000_000)["entities"] == []
-    assert parse("g[" + "a" * 500_000 + "=b]")["entities"][0]["value"] == "b"
-    assert perf_counter() - began < 1.0
+    with cpu_limit():
+        assert parse("g[" + "a" * 1_000_000)["entities"] == []
+        assert parse("g[" + "a" * 500_000 + "=b]")["entities"][0]["value"] == "b"
 
 
 @pytest.mark.parametrize("text", ['/a{"x": [' + "1," * 500_000 + "1]}", "g[" + "a=b," * 250_000 + "]"])
 def test_too_many_entities_are_left_out(text: str) -> None:
     """A message of half a million entities keeps its intent only, and nobody waits for it."""
-    began = perf_counter()
-    assert parse(text)["entities"] == []
-    assert perf_counter() - began < 0.5
+    with cpu_limit():
+        assert parse(text)["entities"] == []
 
 
 def test_a_long_value_is_kept() -> None:

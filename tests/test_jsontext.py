@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from rasa_core_api import jsontext
 from rasa_core_api.jsontext import decode, encode, writer
+from tests.cpu import cpu_limit
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -123,10 +123,8 @@ def test_depth_ignores_brackets_in_texts() -> None:
 @pytest.mark.parametrize("opening", [b"", b'"', b'["', b'{"a":"'])
 def test_hostile_texts_take_no_time(part: bytes, opening: bytes) -> None:
     """Quotes that close nothing are refused at once, however many there are: anybody may send such a body."""
-    began = time.process_time()
-    with pytest.raises(ValueError):
+    with cpu_limit(), pytest.raises(ValueError):
         decode(opening + part * (60_000 // len(part)))
-    assert time.process_time() - began < 0.5  # the square of their number took 30 s
 
 
 def test_paired_surrogates_are_a_character() -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from rasa_core_api.nlu.message import Message, NetworkComponent
 from rasa_core_api.nlu.model import NluModel
 from rasa_core_api.nlu.storage import load_model, save_model
 from rasa_core_api.nlu.svc import SvcIntents
+from tests.cpu import cpu_limit
 from tests.nlu import legacy_models
 from tests.nlu.servers import logged_lines
 
@@ -477,6 +477,5 @@ def test_hard_texts(tmp_path: Path, text: str) -> None:
     """A text of a megabyte, control characters and half characters are parsed, and quickly."""
     legacy_models.write_0_15(tmp_path)
     model, _ = load_legacy(tmp_path)
-    begin = time.process_time()
-    assert model.parse(text)["text"] == text
-    assert time.process_time() - begin < 0.5
+    with cpu_limit():
+        assert model.parse(text)["text"] == text

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -15,6 +14,7 @@ from rasa_core_api.nlu.patterns import (
     compile_pattern,
     lookup_expression,
 )
+from tests.cpu import cpu_limit
 
 
 def test_plain_expression() -> None:
@@ -33,10 +33,9 @@ def test_catastrophic_expressions(pattern: str) -> None:
     except InvalidTrainingData as error:
         assert "'bad'" in str(error)
         return
-    start = time.process_time()
-    for text in ("a" * 5000 + "!", "x" * 5000, "1" * 5000, "a b " * 1000):
-        compiled.search(text)
-    assert time.process_time() - start < 1.0
+    with cpu_limit():
+        for text in ("a" * 5000 + "!", "x" * 5000, "1" * 5000, "a b " * 1000):
+            compiled.search(text)
 
 
 def test_reference_to_a_group() -> None:
@@ -94,10 +93,9 @@ def test_all_matches(text: str) -> None:
 def test_all_matches_are_bounded() -> None:
     """An expression that looks at the whole text for each match stops after enough of them."""
     pattern = RegexPattern("p", r"a(?:.*)*b|a")
-    start = time.process_time()
-    assert len(pattern.spans("a" * 2000)) < 2000
-    assert RegexPattern("p", r"a+?").spans("a" * 2000) == [(place, place + 1) for place in range(2000)]
-    assert time.process_time() - start < 1.0
+    with cpu_limit():
+        assert len(pattern.spans("a" * 2000)) < 2000
+        assert RegexPattern("p", r"a+?").spans("a" * 2000) == [(place, place + 1) for place in range(2000)]
 
 
 WORDS = st.text(alphabet="aAbßıſİ$ _-", min_size=1, max_size=4)
@@ -121,7 +119,6 @@ def test_lookup_from_an_old_model() -> None:
 def test_large_lookup() -> None:
     """Ten thousand elements cost no more than one."""
     pattern = LookupPattern(f"street {number}" for number in range(10_000))
-    start = time.process_time()
-    for _ in range(100):
-        assert pattern.search("he lives in Street 7777 or so") == (12, 23)
-    assert time.process_time() - start < 0.1
+    with cpu_limit():
+        for _ in range(10_000):
+            assert pattern.search("he lives in Street 7777 or so") == (12, 23)
