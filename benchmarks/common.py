@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,9 @@ def process(command: list[str], port: int, path: str = "/version") -> Iterator[S
 
 
 @contextmanager
-def bot_server(core: Path, *options: str, endpoints: str | None = None) -> Iterator[Server]:
+def bot_server(
+    core: Path, *options: str, endpoints: str | None = None, program: Sequence[str] = ("-m", "rasa_core_api.run")
+) -> Iterator[Server]:
     """The real program serving a dialogue model over its API and the rest channel."""
     port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
@@ -111,7 +113,7 @@ def bot_server(core: Path, *options: str, endpoints: str | None = None) -> Itera
             file.write_text(endpoints)
             extra += ["--endpoints", str(file)]
         command = [
-            sys.executable, "-m", "rasa_core_api.run", "--enable_api", "-d", str(core), "-c", "rest",
+            sys.executable, *program, "--enable_api", "-d", str(core), "-c", "rest",
             "-p", str(port), "-o", "", "--quiet", *extra,
         ]  # fmt: skip
         with process(command, port) as server:
