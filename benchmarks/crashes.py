@@ -4,11 +4,12 @@
                                  [--conversations 50] [--seconds 20] [--no-database]
 
 Each turn calls an action server. Every other conversation sends its requests with a key, to all servers at once, and
-asks again until it is answered; the others send without a key and go on after a failure. Every fourth kill hits the
-database's own server, unless --no-database. With --workers N each server has N workers, and a kill hits one of them, or
-their parent, or all together. Without kills (--kills 0) the load lasts --seconds. At the end the logs are
-compared with what was answered: each answered turn is there once and complete, no other one in half, and the numbers
-have no gap. The exit status is 1 where anything was lost, torn or doubled.
+asks again until it is answered; the others send without a key and go on after a failure. Half of each are streamed by
+the rest channel, whose turns are stored in parts. Every fourth kill hits the database's own server, unless
+--no-database. With --workers N each server has N workers, and a kill hits one of them, or their parent, or all
+together. Without kills (--kills 0) the load lasts --seconds. At the end the logs are compared with what was answered:
+each answered turn is there once and complete, no other one in half, and the numbers have no gap. The exit status is 1
+where anything was lost, torn or doubled.
 """
 
 from __future__ import annotations
@@ -200,7 +201,13 @@ async def read_message(reader: asyncio.StreamReader) -> tuple[dict[str, str], by
     first, *lines = head.rstrip().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     headers[""] = first
-    return headers, await reader.readexactly(int(headers.get("content-length", "0")))
+    if headers.get("transfer-encoding") != "chunked":
+        return headers, await reader.readexactly(int(headers.get("content-length", "0")))
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readexactly(2)
+    return headers, body
 
 
 # --- the clients -------------------------------------------------------------------------------------------
@@ -218,15 +225,22 @@ class Load:
 
     async def ask(self, port: int, sender_id: str, text: str, key: str | None) -> Any:
         """The answer, or None."""
-        body = json.dumps({"query": text}).encode()
-        header = "" if key is None else f"Idempotency-Key: {key}\r\n"
+        streams = "stream" in sender_id
+        path, header = f"/conversations/{sender_id}/respond", ""
+        content: dict[str, str] = {"query": text}
+        if streams:
+            path = "/webhooks/rest/webhook?stream=true"
+            content = {"sender": sender_id, "message": text} | ({} if key is None else {"message_id": key})
+        elif key is not None:
+            header = f"Idempotency-Key: {key}\r\n"
+        body = json.dumps(content).encode()
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             return None
         try:
             writer.write(
-                f"POST /conversations/{sender_id}/respond HTTP/1.1\r\nHost: x\r\n{header}Connection: close\r\n"
+                f"POST {path} HTTP/1.1\r\nHost: x\r\n{header}Connection: close\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n".encode() + body
             )
             headers, answer = await asyncio.wait_for(read_message(reader), PATIENCE)
@@ -240,7 +254,7 @@ class Load:
         if status != "200":
             self.wrong.append(f"{sender_id}: {status} {answer[:200]!r}")
             return None
-        return json.loads(answer)
+        return [json.loads(line) for line in answer.splitlines()] if streams else json.loads(answer)
 
     async def converse(self, sender_id: str, keyed: bool) -> None:
         number = 0
@@ -276,6 +290,11 @@ class Load:
         if answer != wanted:
             self.wrong.append(f"{sender_id} {number}: {answer}")
         self.answered[sender_id][str(number)] = answer
+
+
+def name_of(number: int) -> str:
+    """Every other conversation has keys, and every other two are streamed by the rest channel."""
+    return f"{'key' if number % 2 == 0 else 'bare'}{'-stream' if number % 4 > 1 else ''}{number}"
 
 
 # --- the check ---------------------------------------------------------------------------------------------
@@ -384,10 +403,8 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
     watching = asyncio.create_task(watch(servers, failed_starts))
     load = Load([server.port for server in servers])
     began = time.monotonic()
-    talking = [
-        asyncio.create_task(load.converse(f"{'key' if number % 2 == 0 else 'bare'}{number}", number % 2 == 0))
-        for number in range(arguments.conversations)
-    ]
+    names = [name_of(number) for number in range(arguments.conversations)]
+    talking = [asyncio.create_task(load.converse(name, name.startswith("key"))) for name in names]
     if not arguments.kills:
         await asyncio.sleep(arguments.seconds)
     for kill in range(1, arguments.kills + 1):
@@ -409,9 +426,8 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
     load.stopping = True
     await asyncio.gather(*talking)
     lasted = time.monotonic() - began
-    for number in range(arguments.conversations):  # the next turn works, also where the last one came to nothing
-        sender_id = f"{'key' if number % 2 == 0 else 'bare'}{number}"
-        await load._insist(sender_id, '/work{"number": "1000000"}', 1_000_000)
+    for name in names:  # the next turn works, also where the last one came to nothing
+        await load._insist(name, '/work{"number": "1000000"}', 1_000_000)
     watching.cancel()
     export = directory / "export.ndjson"
     await asyncio.to_thread(export_all, settings, export)
