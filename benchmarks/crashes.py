@@ -77,6 +77,7 @@ class Process:
     command: list[str]
     port: int
     child: subprocess.Popen[bytes] | None = None
+    watched: bool = True  # somebody else sees to it that it runs
 
     def start(self) -> None:
         self.child = subprocess.Popen(
@@ -151,12 +152,14 @@ class Databases:
     async def kill(self) -> None:
         """Kill the first process with its group, and start it anew as soon as what it left behind is gone."""
         assert self.process is not None
+        self.process.watched = False
         self.process.kill()
         while True:
             self.process.start()
             await asyncio.sleep(0.3)
             assert self.process.child is not None
             if self.process.child.poll() is None:
+                self.process.watched = True  # it may yet find a part of the one before
                 return
 
 
@@ -360,11 +363,11 @@ async def until_ready(server: Process) -> None:
 
 
 async def watch(servers: list[Process], failed: list[int]) -> None:
-    """Start servers again that could not start, as whoever runs them does: their database was away, or the workers of
+    """Start programs again that could not start, as whoever runs them does: their database was away, or the workers of
     a parent that was killed had the port yet."""
     while True:
         for server in servers:
-            if server.child is not None and server.child.poll() is not None:
+            if server.watched and server.child is not None and server.child.poll() is not None:
                 failed.append(server.port)
                 server.start()
         await asyncio.sleep(0.5)
@@ -400,7 +403,7 @@ async def measure(arguments: argparse.Namespace, directory: Path, running: ExitS
         servers.append(server)
         await until_ready(server)
     failed_starts: list[int] = []
-    watching = asyncio.create_task(watch(servers, failed_starts))
+    watching = asyncio.create_task(watch([*servers, *filter(None, [database.process])], failed_starts))
     load = Load([server.port for server in servers])
     began = time.monotonic()
     names = [name_of(number) for number in range(arguments.conversations)]
