@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -239,33 +240,40 @@ class RedisStore(TrackerStore):
             if not isinstance(opening, _Replaced):
                 return opening
 
-    async def _look(
-        self, sender_id: str, after: int, limit: int | None, key: str, owner: str
-    ) -> Opening | _Replaced:
-        """Read in pages; the log's end, the answer and the claim are those that the first page told."""
+    async def _look(self, sender_id: str, after: int, limit: int | None, key: str, owner: str) -> Opening | _Replaced:
+        """Read in pages, the next one on its way while one is decoded.
+
+        The log's end, the answer and the claim are those that the first page told.
+        """
+
+        def ask(seq: int, most: int) -> Deferred[list[Any]]:
+            return Deferred.fromCoroutine(self._run(LOOK, sender_id, seq, most, key, owner))
+
         events: list[Event] = []
-        first: Opening | None = None
-        seq = after
+        most = _PAGE if limit is None else min(_PAGE, limit)
+        answer = await ask(after, most)
+        opening = Opening(None, _earlier(answer[1]), int(answer[0]) / 1000)
+        if len(answer) == 2:
+            return opening
+        tail = Tail(int(answer[2]), int(answer[3]), events, int(answer[5]))
+        seq = max(after, tail.start)
+        stop = tail.end if limit is None else min(tail.end, seq + limit)
         while True:
-            most = _PAGE if limit is None else min(_PAGE, limit - len(events))
-            if first is not None and first.tail is not None:
-                most = min(most, first.tail.end - seq)
-            answer = await self._run(LOOK, sender_id, seq, most, key, owner)
-            if first is None:
-                first = Opening(None, _earlier(answer[1]), int(answer[0]) / 1000)
-                if len(answer) == 2:
-                    return first
-                first = evolve(first, tail=Tail(int(answer[2]), int(answer[3]), events, int(answer[5])))
-                seq = max(after, int(answer[2]))
-            tail = first.tail
-            if tail is None or len(answer) == 2 or (int(answer[2]), int(answer[5])) != (tail.start, tail.birth):
+            seq += most
+            most = min(_PAGE, stop - seq)
+            following = ask(seq, most) if most > 0 else None
+            try:
+                if answer[4]:
+                    events += await self._stored.decode([answer[4]])
+            except BaseException:
+                if following is not None:
+                    following.addErrback(lambda _: None)
+                raise
+            if following is None:
+                return evolve(opening, tail=tail)
+            answer = await following
+            if len(answer) == 2 or (int(answer[2]), int(answer[5])) != (tail.start, tail.birth):
                 return _Replaced()
-            if answer[4]:
-                page = await self._stored.decode([answer[4]])
-                events += page
-                seq += len(page)
-            if not answer[4] or seq >= tail.end or (limit is not None and len(events) >= limit):
-                return first
 
     async def claim(
         self, sender_id: str, end: int, owner: str, key: str | None, seconds: float, birth: int = 0
