@@ -35,4 +35,3 @@ async def mask(
     reminders = [evolve(each, seq=each.seq + shift) for each in await reminders_of(store, sender_id)]
     await store.replace(sender_id, events, TurnNote(owner=owner, reminders=reminders, forgets=True))
     return True
-
