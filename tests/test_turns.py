@@ -428,6 +428,17 @@ def test_turn_that_ends_without_a_listen(request_key: RequestKey | None, monkeyp
     assert bot.kinds() == [*log, "user", "action utter_hi", "bot", "action action_listen"]
 
 
+def test_finished_turn_that_ends_without_a_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is one that another process brought to such an end."""
+    monkeypatch.setattr("rasa_core_api.processor.MAX_ACTIONS_PER_TURN", 1)
+    cluster = torn(2, KEY)
+    assert cluster.kinds() == TORN
+    cluster.ask(1, "/inform", KEY, output=Stream())
+    assert cluster.kinds() == [*TORN, "action utter_hi", "bot"]
+    cluster.ask(1, "/greet")
+    assert cluster.kinds() == [*TORN, "action utter_hi", "bot", "user", "action utter_hi", "bot"]
+
+
 def test_conversation_that_is_driven_over_the_api(bot: Bot) -> None:
     """Whoever runs actions one by one decides where the bot listens."""
     bot.wait(bot.agent.execute("u", "utter_hi", None, None, EventVerbosity.NONE))
