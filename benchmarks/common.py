@@ -71,10 +71,10 @@ class Server:
 
 
 @contextmanager
-def process(command: list[str], port: int, path: str = "/version") -> Iterator[Server]:
-    """Run a server until the block ends; it is ready when it answers `path` with 200."""
+def process(command: list[str], port: int, path: str = "/version", root: Path | None = None) -> Iterator[Server]:
+    """Run a server until the block ends; it is ready when it answers `path` with 200. `root` is another checkout."""
     with tempfile.TemporaryFile("w+") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output, cwd=HERE.parent)
+        child = subprocess.Popen(command, stdout=output, stderr=output, cwd=root or HERE.parent)
         try:
             deadline = time.monotonic() + 60
             while True:
@@ -102,9 +102,13 @@ def process(command: list[str], port: int, path: str = "/version") -> Iterator[S
 
 @contextmanager
 def bot_server(
-    core: Path, *options: str, endpoints: str | None = None, program: Sequence[str] = ("-m", "rasa_core_api.run")
+    core: Path,
+    *options: str,
+    endpoints: str | None = None,
+    program: Sequence[str] = ("-m", "rasa_core_api.run"),
+    root: Path | None = None,
 ) -> Iterator[Server]:
-    """The real program serving a dialogue model over its API and the rest channel."""
+    """The real program serving a dialogue model over its API and the rest channel; `root` is another checkout."""
     port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
         extra = list(options)
@@ -116,7 +120,7 @@ def bot_server(
             sys.executable, *program, "--enable_api", "-d", str(core), "-c", "rest",
             "-p", str(port), "-o", "", "--quiet", *extra,
         ]  # fmt: skip
-        with process(command, port) as server:
+        with process(command, port, root=root) as server:
             yield server
 
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from common import MODELS, Server, bot_server, cpu_seconds_exact, table
-from stores import endpoints, start_databases
+from databases import endpoints, start_databases
 
 MESSAGES = ["/greet", '/order{"drink": "coffee"}', '/inform{"size": "large"}', "/deny", "/thank"]
 FALLBACKS = ["/inform"]  # nothing is known about it: each turn is rewound

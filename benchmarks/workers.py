@@ -20,7 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import Server, bot_server, cpu_seconds_exact, load, table
-from stores import MODEL, endpoints, start_databases
+from databases import endpoints, start_databases
+from stores import MODEL
 
 COUNTS = (1, 2)
 ROUNDS = 3
