@@ -50,6 +50,7 @@ setup(
         "attrs>=23.2",
         "h5py>=3.11",
         "klein>=24.8",
+        "msgspec>=0.19",
         "numpy>=1.26",
         "pyjwt[crypto]>=2.9",
         "python-crfsuite>=0.9.11",

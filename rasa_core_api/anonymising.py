@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from attrs import evolve
-
 from rasa_core_api.constants import JSON
 from rasa_core_api.domain import Domain
 from rasa_core_api.events import AgentUttered, BotUttered, Event, SlotSet, UserUttered
@@ -36,11 +34,11 @@ def anonymised(events: Iterable[Event], domain: Domain) -> list[Event]:
 
 def _anonymised(event: Event, domain: Domain) -> Event:
     if isinstance(event, UserUttered):
-        return evolve(event, text=_text(event.text), parse_data=_parse_data(event.parse_data, domain))
+        return event.changed(text=_text(event.text), parse_data=_parse_data(event.parse_data, domain))
     if isinstance(event, SlotSet):
-        return evolve(event, value=slot_value(domain, event.key, event.value))
+        return event.changed(value=slot_value(domain, event.key, event.value))
     if isinstance(event, (BotUttered, AgentUttered)):
-        return evolve(event, text=_text(event.text), data=_data(event.data))
+        return event.changed(text=_text(event.text), data=_data(event.data))
     return event
 
 

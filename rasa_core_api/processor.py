@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
@@ -208,7 +208,7 @@ class Processor:
             self._warn_of_slots(model, tracker, name, events)
         for number, event in enumerate(events, 1):
             if release.retimes_action_events:
-                event = evolve(event, timestamp=self.now())
+                event = event.changed(timestamp=self.now())
             tracker.update(event)
             if isinstance(event, ReminderScheduled):
                 turn.remind(event)
@@ -220,7 +220,7 @@ class Processor:
 
     def retimed(self, events: Sequence[Event]) -> list[Event]:
         """The same events, dated now."""
-        return [evolve(event, timestamp=self.now()) for event in events]
+        return [event.changed(timestamp=self.now()) for event in events]
 
     async def _apologise(self, turn: Turn, generator_failed: bool = False) -> None:
         """Say the failure template; where the response generation server fails too, as the model words it."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from attrs import field, frozen
+from msgspec import Struct, field
+from msgspec.structs import force_setattr, replace
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.jsontext import encode
@@ -15,17 +16,22 @@ from rasa_core_api.jsontext import encode
 EMPTY_PARSE_DATA: Mapping[str, JSON] = {"intent": {}, "entities": [], "text": None}
 
 
-@frozen(kw_only=True)
-class Event:
+EventT = TypeVar("EventT", bound="Event")
+
+
+class Event(Struct, frozen=True, kw_only=True, eq=False, tag_field="event"):
     """Base of all events. Two events are equal when they say the same, whatever their time.
 
-    `timestamp` is in seconds since the epoch.
+    `timestamp` is in seconds since the epoch. Structure and names are those of the JSON form, so that what this
+    project wrote is read without a step between.
     """
 
     type_name: ClassVar[str] = ""
+    #: Members that tell two events of a type apart.
+    compared: ClassVar[tuple[str, ...]] = ()
 
-    timestamp: float = field(eq=False)
-    _text: str | None = field(default=None, init=False, eq=False, repr=False)
+    timestamp: float
+    _text: str | None = field(default=None, name="-text")
 
     def fields(self) -> dict[str, JSON]:
         """The JSON members besides `event` and `timestamp`."""
@@ -40,15 +46,33 @@ class Event:
         text = self._text
         if text is None:
             text = encode(self.as_dict())
-            object.__setattr__(self, "_text", text)
+            force_setattr(self, "_text", text)
         return text
 
+    def written_as(self, text: str) -> None:
+        """Keep the text that this event was read from, so that it is not encoded again."""
+        force_setattr(self, "_text", text)
 
-@frozen(kw_only=True, eq=False)
-class UserUttered(Event):
+    def changed(self: EventT, **members: Any) -> EventT:
+        """A copy with other members."""
+        return replace(self, _text=None, **members)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.compared)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(getattr(self, name) for name in self.compared)))
+
+    def __repr__(self) -> str:
+        members = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "_text")
+        return f"{type(self).__name__}({', '.join(members)})"
+
+
+class UserUttered(Event, frozen=True, kw_only=True, eq=False, tag="user"):
     """The user said something; `parse_data` is kept and dumped as it came."""
 
-    type_name = "user"
     text: str | None
     parse_data: Mapping[str, JSON]
     input_channel: str | None = None
@@ -74,11 +98,11 @@ class UserUttered(Event):
         return hash((self.text, self.intent_name))
 
 
-@frozen(kw_only=True)
-class BotUttered(Event):
+class BotUttered(Event, frozen=True, kw_only=True, eq=False, tag="bot"):
     """The bot said something; `data` holds `elements`, `buttons` and `attachment`, or is null."""
 
-    type_name = "bot"
+    compared = ("text", "data")
+
     text: str | None = None
     data: JSON = None
 
@@ -86,101 +110,80 @@ class BotUttered(Event):
         return {"text": self.text, "data": self.data}
 
 
-@frozen(kw_only=True)
-class AgentUttered(BotUttered):
+class AgentUttered(BotUttered, frozen=True, kw_only=True, eq=False, tag="agent"):
     """A human operator said something."""
 
-    type_name = "agent"
 
-
-@frozen(kw_only=True)
-class SlotSet(Event):
+class SlotSet(Event, frozen=True, kw_only=True, eq=False, tag="slot"):
     """A slot took a value; `None` empties it."""
 
-    type_name = "slot"
-    key: str
+    compared = ("key", "value")
+
+    key: str = field(name="name")
     value: JSON = None
 
     def fields(self) -> dict[str, JSON]:
         return {"name": self.key, "value": self.value}
 
 
-@frozen(kw_only=True)
-class AllSlotsReset(Event):
+class AllSlotsReset(Event, frozen=True, kw_only=True, eq=False, tag="reset_slots"):
     """All slots went back to their initial values."""
 
-    type_name = "reset_slots"
 
-
-@frozen(kw_only=True)
-class ActionExecuted(Event):
+class ActionExecuted(Event, frozen=True, kw_only=True, eq=False, tag="action"):
     """An action ran; `policy` and `confidence` tell who chose it and how sure it was."""
 
-    type_name = "action"
-    action_name: str
-    policy: str | None = field(default=None, eq=False)
-    confidence: float | None = field(default=None, eq=False)
-    unpredictable: bool = field(default=False, eq=False)  # opens a story; never a training target
+    compared = ("action_name",)
+
+    action_name: str = field(name="name")
+    policy: str | None = None
+    confidence: float | int | None = None
+    unpredictable: bool = field(default=False, name="-unpredictable")  # opens a story; never a training target
 
     def fields(self) -> dict[str, JSON]:
         return {"name": self.action_name, "policy": self.policy, "confidence": self.confidence}
 
 
-@frozen(kw_only=True)
-class FollowupAction(Event):
+class FollowupAction(Event, frozen=True, kw_only=True, eq=False, tag="followup"):
     """The next action is decided."""
 
-    type_name = "followup"
-    action_name: str
+    compared = ("action_name",)
+
+    action_name: str = field(name="name")
 
     def fields(self) -> dict[str, JSON]:
         return {"name": self.action_name}
 
 
-@frozen(kw_only=True)
-class Restarted(Event):
+class Restarted(Event, frozen=True, kw_only=True, eq=False, tag="restart"):
     """The conversation begins anew."""
 
-    type_name = "restart"
 
-
-@frozen(kw_only=True)
-class UserUtteranceReverted(Event):
+class UserUtteranceReverted(Event, frozen=True, kw_only=True, eq=False, tag="rewind"):
     """The last user message and all that followed it do not count."""
 
-    type_name = "rewind"
 
-
-@frozen(kw_only=True)
-class ActionReverted(Event):
+class ActionReverted(Event, frozen=True, kw_only=True, eq=False, tag="undo"):
     """The last action and all that followed it do not count."""
 
-    type_name = "undo"
 
-
-@frozen(kw_only=True)
-class ConversationPaused(Event):
+class ConversationPaused(Event, frozen=True, kw_only=True, eq=False, tag="pause"):
     """The bot is silent until it is resumed or restarted."""
 
-    type_name = "pause"
 
-
-@frozen(kw_only=True)
-class ConversationResumed(Event):
+class ConversationResumed(Event, frozen=True, kw_only=True, eq=False, tag="resume"):
     """The bot speaks again."""
 
-    type_name = "resume"
 
-
-@frozen(kw_only=True)
-class ReminderScheduled(Event):
+class ReminderScheduled(Event, frozen=True, kw_only=True, eq=False, tag="reminder"):
     """An action is to run at `trigger_date_time`; a naive time is UTC."""
 
-    type_name = "reminder"
-    action_name: str = field(eq=False)
-    trigger_date_time: datetime = field(eq=False)
+    compared = ("name",)
+
+    action_name: str = field(name="action")
+    trigger_date_time: datetime = field(name="date_time")
     name: str
-    kill_on_user_message: bool = field(default=True, eq=False)
+    kill_on_user_message: bool = field(default=True, name="kill_on_user_msg")
 
     def fields(self) -> dict[str, JSON]:
         return {
@@ -191,50 +194,47 @@ class ReminderScheduled(Event):
         }
 
 
-@frozen(kw_only=True)
-class StoryExported(Event):
+class StoryExported(Event, frozen=True, kw_only=True, eq=False, tag="export"):
     """A marker without effect: a path is neither read nor written."""
 
-    type_name = "export"
 
-
-@frozen(kw_only=True)
-class Form(Event):
+class Form(Event, frozen=True, kw_only=True, eq=False, tag="form"):
     """A form was activated (`name`) or deactivated (`None`)."""
 
-    type_name = "form"
+    compared = ("name",)
+
     name: str | None = None
 
     def fields(self) -> dict[str, JSON]:
         return {"name": self.name}
 
 
-@frozen(kw_only=True)
-class FormValidation(Event):
+class FormValidation(Event, frozen=True, kw_only=True, eq=False, tag="form_validation"):
     """Whether the active form validates the next message."""
 
-    type_name = "form_validation"
+    compared = ("validate",)
+
     validate: bool
 
     def fields(self) -> dict[str, JSON]:
         return {"validate": self.validate}
 
 
-@frozen(kw_only=True)
-class ActionExecutionRejected(Event):
+class ActionExecutionRejected(Event, frozen=True, kw_only=True, eq=False, tag="action_execution_rejected"):
     """An action refused to run."""
 
-    type_name = "action_execution_rejected"
-    action_name: str
-    policy: str | None = field(default=None, eq=False)
-    confidence: float | None = field(default=None, eq=False)
+    compared = ("action_name",)
+
+    action_name: str = field(name="name")
+    policy: str | None = None
+    confidence: float | int | None = None
 
     def fields(self) -> dict[str, JSON]:
         return {"name": self.action_name, "policy": self.policy, "confidence": self.confidence}
 
 
 EVENT_TYPES: Mapping[str, type[Event]] = {
-    kind.type_name: kind
+    str(kind.__struct_config__.tag): kind
     for kind in (
         UserUttered,
         BotUttered,
@@ -255,3 +255,5 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         ActionExecutionRejected,
     )
 }
+for _name, _kind in EVENT_TYPES.items():
+    _kind.type_name = _name

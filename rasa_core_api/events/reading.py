@@ -179,20 +179,33 @@ def checked_parse_data(value: JSON, text: str | None, kind: str = "user") -> dic
     if not _is_map(value):
         raise _invalid(kind, "parse_data", "an object")
     data = dict(value)
-    intent = data.setdefault("intent", {})
+    data.setdefault("intent", {})
+    if data.get("entities") is None:
+        data["entities"] = []
+    _check_parse_data(data, kind)
+    return data
+
+
+def is_checked(data: Mapping[str, JSON]) -> bool:
+    """Whether parse data is such as `checked_parse_data` gives. Raises `InvalidEvent` where it refuses them."""
+    if "intent" not in data or data.get("entities") is None:
+        return False
+    _check_parse_data(data, "user")
+    return True
+
+
+def _check_parse_data(data: Mapping[str, JSON], kind: str) -> None:
+    intent = data["intent"]
     if intent is not None:
         if not _is_map(intent):
             raise _invalid(kind, "parse_data.intent", "an object")
         _check_intent(intent, "parse_data.intent", kind)
-    entities = data.setdefault("entities", [])
-    if entities is None:
-        data["entities"] = []
-    elif entities != []:
+    entities = data["entities"]
+    if entities != []:
         _check_entities(entities, kind)
     ranking = data.get("intent_ranking")
     if ranking is not None:
         _check_ranking(ranking, kind)
-    return data
 
 
 def _check_ranking(ranking: JSON, kind: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import Event
 from rasa_core_api.events.reading import EventReader
+from rasa_core_api.events.written import read_written
 from rasa_core_api.exceptions import RasaCoreError, StoreUnavailable
 from rasa_core_api.jsontext import read_text
 
@@ -20,7 +21,6 @@ _AT_ONCE = 64
 _CHARACTERS_AT_ONCE = 65_536
 
 _decoder = json.JSONDecoder()  # what is stored was checked when it came
-_set = object.__setattr__
 
 
 def _never() -> float:
@@ -74,6 +74,9 @@ class StoredEvents:
 
     def decode_lines(self, lines: list[str]) -> list[Event]:
         """The events of some lines, at once. Raises `StoreUnavailable` where one is damaged."""
+        written = read_written(lines)
+        if written is not None:
+            return written
         try:
             values = read_text("[" + ",".join(lines) + "]", _decoder)
             events = []
@@ -82,7 +85,7 @@ class StoredEvents:
                 event = read(value)
                 if event is None:
                     raise ValueError("an event of a type that is never stored")
-                _set(event, "_text", line)
+                event.written_as(line)
                 events.append(event)
         except (ValueError, RecursionError, RasaCoreError) as error:
             raise StoreUnavailable(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.domain import Domain
@@ -214,7 +214,7 @@ class _Run:
             self._shown.append(event)
             return
         text = f"{event.action_name}   <!-- predicted: {predicted} -->"
-        self._shown.append(evolve(event, action_name=text))
+        self._shown.append(event.changed(action_name=text))
         self._fail(f"after {_last_words(self._shown)} the model predicts {predicted!r} and not {event.action_name!r}")
 
     def _choose(self, wanted: str) -> Choice:
@@ -253,7 +253,7 @@ class _Run:
             self._shown.append(event)
             return
         comment = f"   <!-- predicted: {intent}: {marked_text(event.text or '', entities, every=True)} -->"
-        self._shown.append(evolve(event, text=(event.text or "") + comment))
+        self._shown.append(event.changed(text=(event.text or "") + comment))
         self._fail(f"the NLU understands {wanted!r} as {intent!r}")
 
     def _fail(self, message: str) -> None:

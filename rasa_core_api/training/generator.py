@@ -442,7 +442,7 @@ def _mark_unpredictable(events: list[Event]) -> list[Event]:
         if isinstance(event, UserUttered):
             break
         if isinstance(event, ActionExecuted):
-            return [*events[:index], evolve(event, unpredictable=True), *events[index + 1 :]]
+            return [*events[:index], event.changed(unpredictable=True), *events[index + 1 :]]
     return events
 
 
