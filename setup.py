@@ -15,7 +15,6 @@ TEST = [
     "confluent-kafka>=2.5",
     "hypothesis>=6.100",
     "mongomock>=4.3",
-    "orjson>=3.10",
     "pika>=1.3",
     "psycopg[binary]>=3.2",
     "pymongo>=4.9",
@@ -25,7 +24,6 @@ TEST = [
     "txredisapi>=1.4.11",
 ]
 EXTRAS = {
-    "fast": ["orjson>=3.10"],
     "redis": ["txredisapi>=1.4.11"],
     "postgres": ["psycopg[binary]>=3.2"],
     "sql": ["SQLAlchemy>=2.0"],
