@@ -19,7 +19,7 @@ KEEP = 30 * 86_400.0
 
 
 def open_note(owner: str, base: int, is_open: bool, start: int | None, birth: int) -> TurnNote:
-    """What a part leaves of a turn that began with the number `base`; more of it is to come."""
+    """Says whether more is to come of a turn that began with the number `base`; left with its first part, or before."""
     answer = encode({"open": is_open})
     return TurnNote(owner=owner, key=OPEN, base=base, answer=answer, keep=KEEP, done=False, start=start, birth=birth)
 
@@ -38,7 +38,7 @@ async def is_torn(store: TrackerStore, tracker: Tracker, owner: str) -> bool:
     if tracker.latest_action_name in (None, ACTION_LISTEN):
         return False
     kept = (await store.look(tracker.sender_id, tracker.end, 0, OPEN, owner)).earlier
-    if kept is None or has_listened(tracker, kept.base):
+    if kept is None or tracker.end <= kept.base or has_listened(tracker, kept.base):
         return False
     answer: JSON = decode(kept.answer.encode())
     return isinstance(answer, dict) and answer.get("open") is True

@@ -104,9 +104,10 @@ class Turns:
                 try:
                     if turn.resumed:
                         await self._send_again(turn)
-                    # where the conversation went on without it, what is left to do would answer something else
                     if earlier is None or earlier.end == turn.stored:
                         await work(turn)
+                    else:  # the conversation went on without it: what is left to do would answer something else
+                        turn.open = False  # nobody brings it to its end, and that it is open stays noted
                     await self.commit(turn)
                 except (StoreConflict, ConversationHeld) as error:
                     # somebody else was faster: begin anew from what is stored now, if that can harm nobody
@@ -175,6 +176,8 @@ class Turns:
             await self._collect(turn, responses)
         if not done:
             await self.claim(turn)
+            if turn.request is not None and not turn.open:  # else the note of the part says so
+                await self._open(turn)
         elif turn.open and not has_listened(tracker, turn.base):
             await self._tell_open(turn, False)
         kept = turn.request is not None or turn.fired is not None
@@ -183,9 +186,7 @@ class Turns:
             begun = turn.stored
             turn.stored = await self._append(tracker, begun, note)
             self.trackers.keep(tracker)
-            if not done and not turn.open:
-                if turn.request is not None:  # else the note said so
-                    await self._tell_open(turn, True)
+            if not done:
                 turn.open = True
             if done and turn.claimed:
                 self.claims.ended(tracker.sender_id)
@@ -200,6 +201,17 @@ class Turns:
                     await self.slices.breathe()
         if responses and turn.output is not None:
             await _send(turn.output, tracker.sender_id, responses)
+
+    async def _open(self, turn: Turn) -> None:
+        """Note that the turn may be cut off, before its first part: nobody would know of one that ends in between."""
+        tracker = turn.tracker
+        if turn.stored:
+            await self._tell_open(turn, True)
+            return
+        # a new conversation gets the listen that it begins with, which is no part of the turn
+        first = [event for event in tracker.events[:1] if isinstance(event, ActionExecuted)]
+        note = open_note(self.claims.owner, turn.base, True, turn.start, tracker.birth)
+        turn.stored, tracker.birth = await self.store.begin(tracker.sender_id, first, note)
 
     async def _tell_open(self, turn: Turn, is_open: bool) -> None:
         note = open_note(self.claims.owner, turn.base, is_open, turn.start, turn.tracker.birth)

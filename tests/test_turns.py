@@ -396,6 +396,28 @@ def test_message_after_a_torn_turn(appends: int, request_key: RequestKey | None,
     assert cluster.kinds() == [*whole, *ONE_GREETING[1:]]
 
 
+@pytest.mark.parametrize("before", [[], ["/greet"]], ids=["new", "known"])
+def test_turn_that_is_cut_off_before_its_first_part(before: list[str]) -> None:
+    """That it might be torn is known by then, and is no reason to listen twice."""
+    cluster = torn(1, KEY, before)
+    whole = [ONE_GREETING[0], *(ONE_GREETING[1:] * len(before))]
+    assert cluster.kinds() == whole
+    cluster.ask(1, "/greet")
+    assert cluster.kinds() == [*whole, *ONE_GREETING[1:]]
+
+
+def test_torn_turn_that_is_left_behind_by_no_message() -> None:
+    """A repeat that came too late to finish a turn does not hide from the next message that the turn is torn."""
+    cluster = torn(2, KEY)
+    slot = {"event": "slot", "name": "city", "value": "rome", "timestamp": 5.0}
+    cluster.bots[1].wait(cluster.bots[1].agent.append("u", [slot], True))
+    again = Stream()
+    cluster.ask(1, "/inform", KEY, output=again)
+    assert again.texts == ["found"] and cluster.kinds() == [*TORN, "slot city"]
+    cluster.ask(1, "/greet")
+    assert cluster.kinds() == [*TORN, "slot city", *ONE_GREETING]
+
+
 def test_turn_that_fails_between_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same holds where the process lives on."""
     bot = Bot(domain("0.12"), SCRIPT, http=ActionServer().http, endpoints=ENDPOINTS)
