@@ -8,8 +8,6 @@ from typing import Any
 
 from attrs import evolve
 from klein import Klein
-from twisted.internet.defer import CancelledError
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import Request
@@ -23,8 +21,6 @@ from rasa_core_api.http.reading import flag, query_of, sender_id_of
 from rasa_core_api.http.routing import App
 from rasa_core_api.http.sending import message_dicts, send_json
 from rasa_core_api.messages import BotMessage, UserMessage
-
-log = Logger()
 
 #: Characters of a message's id.
 MAX_MESSAGE_ID = 255
@@ -81,18 +77,15 @@ class RestInput(InputChannel):
         )
 
     async def _stream(self, request: Request, message: UserMessage) -> None:
-        """Send each answer as a line of JSON; a failure ends the stream."""
+        """Send each answer as a line of JSON; a failure cuts the stream off."""
         output = QueueOutputChannel(request)
         request.responseHeaders.setRawHeaders(b"Content-Type", STREAM_TYPE)
         try:
             await uninterrupted(self._on_new_message(evolve(message, output=output)))
-        except CancelledError:
-            raise
         except Exception:
             if not request.startedWriting:
                 request.responseHeaders.removeHeader(b"Content-Type")
-                raise
-            log.failure("a stream of answers ends early")
+            raise
         if not request.startedWriting:
             request.write(b"")
 

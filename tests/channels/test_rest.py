@@ -152,15 +152,18 @@ def test_a_stream_flows(bot: Bot) -> None:
     ]
 
 
-def test_a_stream_ends_on_errors(bot: Bot, logged: LoggedFailures) -> None:
-    """A failure after the first message ends the stream and is logged."""
+@pytest.mark.parametrize(("error", "traces"), [(RuntimeError("broken"), 1), (StoreUnavailable("away"), 0)])
+def test_a_stream_is_cut_off_on_errors(bot: Bot, logged: LoggedFailures, error: Exception, traces: int) -> None:
+    """A failure after the first message is logged, and the stream cannot pass for complete: the client asks again."""
     bot_by_hand = Slow()
     connection = serve(bot, bot_by_hand).begin("POST", WEBHOOK + "?stream=true", {"message": "hi"})
     bot_by_hand.say(text="one")
-    bot_by_hand.over.errback(RuntimeError("broken"))
-    answer = connection.response("POST")
-    assert (answer.status, len(lines(answer.body))) == (200, 1)
-    assert logged.take() == [RuntimeError]
+    bot_by_hand.over.errback(error)
+    connection.rounds()
+    sent = connection.transport.value()
+    assert sent.count(b"recipient_id") == 1 and not sent.endswith(b"0\r\n\r\n")
+    assert connection.transport.disconnecting
+    assert logged.take() == [type(error)] * traces
 
 
 def test_a_stream_that_fails_at_once(bot: Bot) -> None:
