@@ -59,9 +59,9 @@ class SqliteStore(TrackerStore):
         self._now = now
         self._reactor = reactor
         self._tidying: IDelayedCall | None = None
-        self._writer: JobThread[WriteJob] = JobThread(
-            reactor, "conversations-writer", SqliteWriter(path, where, self._foreign, now)
-        )
+        self._shared = False
+        self._writes = SqliteWriter(path, where, self._foreign, now)
+        self._writer: JobThread[WriteJob] = JobThread(reactor, "conversations-writer", self._writes)
         self._reader: JobThread[CallJob] = JobThread(reactor, "conversations-reader", SqliteReader(path, where))
 
     async def open(self) -> None:
@@ -81,8 +81,19 @@ class SqliteStore(TrackerStore):
             self._tidying.cancel()
         await self._writer.stop()
 
+    @property
+    def shared(self) -> bool:
+        """From the moment on that another process opens the file: then kept trackers have to catch up."""
+        if not self._shared and self._writes.others():
+            self._shared = True
+        return self._shared
+
+    @shared.setter
+    def shared(self, value: bool) -> None:
+        self._shared = value
+
     def _foreign(self) -> None:
-        self.shared = True  # from now on: there is another process, and kept trackers have to catch up
+        self._shared = True  # it wrote, though nobody saw it come: where files cannot be locked
 
     # --- logs ----------------------------------------------------------------------------------------
 

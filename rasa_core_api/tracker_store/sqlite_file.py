@@ -198,7 +198,8 @@ def truncate(connection: Connection) -> bool:
 class Users:
     """Who uses the file, told by a lock on another file beside it, which the system lets go of when a process ends.
 
-    `first` is called where no other process has the file: what living processes would claim in it is void.
+    `first` is called where no other process has the file: what living processes would claim in it is void. Whoever comes
+    later leaves a byte in that other file, by which the first one can tell at any time, and for next to nothing.
     """
 
     def __init__(self, path: Path, first: Callable[[], object]) -> None:
@@ -208,22 +209,31 @@ class Users:
         except ImportError:  # not a Unix: claims run out
             return
         try:
-            self._descriptor = os.open(f"{path}-users", os.O_CREAT | os.O_RDWR, 0o600)
+            self._descriptor = os.open(f"{path}-users", os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                pass
+                fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+                os.write(self._descriptor, b".")
             else:
                 first()
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-        except OSError:  # a file system without locks
+                os.ftruncate(self._descriptor, 0)
+                fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        except OSError:  # a file system without locks, or a full one
             return
+
+    def others(self) -> bool:
+        """Whether another process has the file, or had it since this one came."""
+        try:
+            return self._descriptor >= 0 and os.fstat(self._descriptor).st_size > 0
+        except OSError:  # closed at this moment
+            return False
 
     def close(self) -> None:
         """Let go of the lock."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
 
 
 def unavailable(error: Exception) -> RasaCoreError:

@@ -48,7 +48,7 @@ class SqliteWriter:
         self._new: list[tuple[int, str, int]] = []
         self._rows: list[tuple[int, int, int, float, str]] = []
         self._durable = True
-        self._users: Users
+        self._users: Users | None = None
         self.connection: Connection
         self.turns: TurnTables
         self._appends: Appends
@@ -70,7 +70,12 @@ class SqliteWriter:
 
     def close(self) -> None:
         self.connection.close()
-        self._users.close()
+        if self._users is not None:
+            self._users.close()
+
+    def others(self) -> bool:
+        """Whether another process has the file, or had it since it was opened; asked in any thread."""
+        return self._users is not None and self._users.others()
 
     def run(self, jobs: Sequence[WriteJob]) -> None:
         """Commit these jobs together; where one of them cannot be written, each alone."""

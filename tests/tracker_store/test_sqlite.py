@@ -126,6 +126,21 @@ def test_two_processes_share_a_file(tmp_path: Path) -> None:
     wait(second.close())
 
 
+def test_who_comes_later_is_seen(tmp_path: Path) -> None:
+    """A process that only reads has to know of the other one too, even if that is gone again: it may have written."""
+    first = opened(tmp_path / "a.db")
+    assert not first.shared
+    second = opened(tmp_path / "a.db")
+    assert first.shared and second.shared
+    wait(first.close())
+    wait(second.close())
+    alone = opened(tmp_path / "a.db")
+    assert not alone.shared
+    wait(opened(tmp_path / "a.db").close())
+    assert alone.shared
+    wait(alone.close())
+
+
 def test_locked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that another program keeps locked is unavailable, and works again afterwards."""
     monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT", 0.05)
