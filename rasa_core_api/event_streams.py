@@ -53,30 +53,39 @@ class Stream:
     def wake(self) -> None:
         """There may be something to read."""
         self._news = True
+        self._stir()
+
+    def _stir(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.callback(None)
 
     async def next(self, seconds: float) -> list[Item]:
         """What comes next; empty where nothing came for so many seconds, or at the end."""
-        clock, store = self._streams.clock, self._streams.store
+        clock = self._streams.clock
         until = clock.seconds() + seconds
         while not self.closed:
             self._news = False
             items = await self._source.read()
-            left = until - clock.seconds()
-            if items or left <= 0:
+            if items or until <= clock.seconds():
                 return items
-            if not self._news:
-                self._waiter = waiter = _waiter()
-                timer = clock.callLater(min(left, POLL) if store.shared else left, self.wake)
-                try:
-                    await waiter
-                finally:
-                    self._waiter = None
-                    if timer.active():
-                        timer.cancel()
+            await self._rest(until)
         return []
+
+    async def _rest(self, until: float) -> None:
+        """Until there is news, or there may be some of another process; that may come at any time, too."""
+        clock = self._streams.clock
+        while not self._news and (left := until - clock.seconds()) > 0:
+            self._waiter = waiter = _waiter()
+            timer = clock.callLater(min(left, POLL), self._stir)
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+                if timer.active():
+                    timer.cancel()
+            if self._streams.store.shared:
+                return
 
     def close(self) -> None:
         """Nobody listens any more."""

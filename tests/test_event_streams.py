@@ -142,6 +142,16 @@ def test_other_processes_events(bench: Bench) -> None:
     assert [item.id for item in found[0]] == ["0-1"]
 
 
+def test_another_process_that_comes_later(bench: Bench) -> None:
+    """So do those of one that joined after the stream had begun to wait."""
+    found = waiting(bench.streams.conversation("u"))
+    bench.clock.advance(0.5)
+    bench.store.shared = True
+    bench.append("u", tell=False)
+    bench.clock.advance(1.0)
+    assert [item.id for item in found[0]] == ["0-1"]
+
+
 def test_signs_of_life(bench: Bench) -> None:
     """Where nothing comes for a while, that is told."""
     found = waiting(bench.streams.conversation("u"))

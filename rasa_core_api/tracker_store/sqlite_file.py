@@ -198,8 +198,8 @@ def truncate(connection: Connection) -> bool:
 class Users:
     """Who uses the file, told by a lock on another file beside it, which the system lets go of when a process ends.
 
-    `first` is called where no other process has the file: what living processes would claim in it is void. Whoever comes
-    later leaves a byte in that other file, by which the first one can tell at any time, and for next to nothing.
+    `first` is called where no other process has the file: what living processes would claim in it is void. Whoever
+    comes later leaves a byte in that other file, by which the first one can tell at any time, and for next to nothing.
     """
 
     def __init__(self, path: Path, first: Callable[[], object]) -> None:
