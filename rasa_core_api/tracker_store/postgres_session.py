@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 FORMAT = 2
 #: Seconds to connect, and for one statement or one lock.
 TIME_LIMIT = 10
+#: A connection whose other end is gone without a word is given up after about `TIME_LIMIT`, whether something that was
+#: sent is not acknowledged or an answer does not come; the system itself tries for a quarter of an hour.
+_VIGILANCE = {
+    "tcp_user_timeout": 1_000 * TIME_LIMIT,
+    "keepalives_idle": TIME_LIMIT // 2,
+    "keepalives_interval": TIME_LIMIT // 5,
+    "keepalives_count": 3,
+}
 #: Names our lock while tables are created: "RCav".
 _LOCK = 0x52436176
 
@@ -103,12 +111,15 @@ class Session:
     def connection(self) -> Connection[Any]:
         """The connection, made anew where it is closed. Raises `psycopg.Error`."""
         import psycopg
+        from psycopg.conninfo import conninfo_to_dict
 
         found = self._connection
         if found is not None and _has_news(found.fileno()):
             self.drop()  # an idle server says nothing, unless it closes
             found = None
         if found is None or found.closed:
+            chosen = conninfo_to_dict(self._url)
+            vigilance: dict[str, Any] = {key: value for key, value in _VIGILANCE.items() if key not in chosen}
             found = self._connection = psycopg.connect(
                 self._url,
                 autocommit=True,
@@ -116,6 +127,7 @@ class Session:
                 options=f"-c statement_timeout={TIME_LIMIT}s -c lock_timeout={TIME_LIMIT}s"
                 f" -c idle_in_transaction_session_timeout={TIME_LIMIT}s -c client_encoding=UTF8",
                 application_name="rasa_core_api",
+                **vigilance,
             )
             if found.execute("SHOW synchronous_commit").fetchall() == [("off",)]:
                 found.execute("SET synchronous_commit = on")  # an answered turn is on the disk

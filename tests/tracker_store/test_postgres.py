@@ -241,6 +241,18 @@ class Overtaken:
         return self._connection.transaction()
 
 
+def test_a_server_that_is_gone_without_a_word_is_noticed(servers: Servers) -> None:
+    """A connection into nothing is given up soon, unless the operator wants it otherwise."""
+    session = Session(servers.postgres_url())
+    made = session.connection().info.get_parameters()
+    assert (made["tcp_user_timeout"], made["keepalives_idle"]) == ("10000", "5")
+    session.drop()
+    session = Session(f"{servers.postgres_url()}?keepalives_idle=7")
+    made = session.connection().info.get_parameters()
+    assert (made["tcp_user_timeout"], made["keepalives_idle"]) == ("10000", "7")
+    session.drop()
+
+
 def test_the_events_of_a_request_come_with_its_answer(servers: Servers) -> None:
     """A look that another process overtakes sees all of that one's turn or nothing; never its events alone."""
     store = emptied(servers)
