@@ -24,6 +24,8 @@ MAX_WAITING = 20_000
 MAX_GROUP = 1_000
 #: Seconds after which a caller is told that there is no answer, though the job may yet be done.
 TIME_LIMIT = 30.0
+#: Seconds that a thread gets to end; one whose database does not answer is left behind, and ends with the process.
+END = 8.0
 #: Seconds of the reactor's time for callers at once.
 _BUDGET = 0.005
 
@@ -98,6 +100,7 @@ class JobThread(Generic[JobT]):
         self._next: list[JobT] = []  # not handed over yet
         self._handing = False  # a group is at the thread, or is about to be handed over
         self._stop: _Stop | None = None
+        self._leaving: IDelayedCall | None = None
         self._watch: IDelayedCall | None = None
         self._running = False
 
@@ -127,16 +130,21 @@ class JobThread(Generic[JobT]):
         return job.done
 
     def stop(self) -> Deferred[None]:
-        """Work off what waits, close the worker and end the thread."""
+        """Work off what waits, close the worker and end the thread; a stuck one is not waited for longer than `END`."""
         stop = _Stop()
         if not self._running:
             stop.done.callback(None)
             return stop.done
         self._running = False
         self._stop = stop
+        self._leaving = self._reactor.callLater(END, self._leave, stop)
         if not self._handing:
             self._queue.put(stop)
         return stop.done
+
+    def _leave(self, stop: _Stop) -> None:
+        log.warn("the conversation store was left unclosed: it gave no answer in {seconds:g} s", seconds=END)
+        stop.done.callback(None)
 
     def _hand_over(self) -> None:
         jobs = self._next
@@ -203,6 +211,10 @@ class JobThread(Generic[JobT]):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        assert self._leaving is not None
+        if not self._leaving.active():
+            return  # it was left behind
+        self._leaving.cancel()
         if failure is None:
             stop.done.callback(None)
         else:

@@ -120,6 +120,24 @@ def test_stop_works_off_what_waits() -> None:
     assert reactor.getDelayedCalls() == []
 
 
+def test_a_stuck_thread_is_left_behind() -> None:
+    """A database that never answers does not keep the server from ending."""
+    worker = Adder()
+    reactor, thread = started(worker)
+    refused: list[Any] = []
+    thread.submit(Job()).addErrback(refused.append)
+    reactor.advance(0)
+    stopped = thread.stop()
+    reactor.advance(threads.END - 0.1)
+    assert not stopped.called
+    reactor.advance(0.1)
+    assert stopped.called
+    worker.go.set()
+    for _ in range(2):  # it comes to its end after all
+        reactor.run_one()
+    assert reactor.getDelayedCalls() == []
+
+
 def test_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a bound jobs are refused at once."""
     monkeypatch.setattr(threads, "MAX_WAITING", 2)
