@@ -55,6 +55,7 @@ class Care:
             while True:
                 try:
                     if request is None:
+                        self.trackers.drop(sender_id)  # before: where the connection breaks nobody knows if it was done
                         start, _ = await self.store.replace(sender_id, events, TurnNote(owner=self.claims.owner))
                         break
                     opened = await self.trackers.open(sender_id, domain, request, self.claims.owner)
@@ -63,14 +64,14 @@ class Care:
                         return await view_at(opened.tracker, opened.earlier.end, verbosity, self.slices)
                     kept = encode({"digest": request.digest})
                     note = TurnNote(owner=self.claims.owner, key=request.key, answer=kept, keep=request.keep)
+                    self.trackers.drop(sender_id)
                     async with self.claims.over(sender_id, opened.stored, request.key, opened.tracker.birth):
                         start, _ = await self.store.replace(sender_id, events, note)
                     break
                 except StoreConflict:
-                    self.trackers.drop(sender_id)
+                    pass  # somebody else's turn ended
                 except ConversationHeld as error:
                     await waited.wait(error.seconds)
-            self.trackers.drop(sender_id)
             tracker = Tracker(sender_id, domain, start)
             await replay(tracker, events, self.slices)
             self.trackers.keep(tracker)

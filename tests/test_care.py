@@ -9,10 +9,13 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from rasa_core_api.claims import LEASE
-from rasa_core_api.exceptions import ConversationHeld
+from rasa_core_api.exceptions import ConversationHeld, StoreUnavailable
+from rasa_core_api.messages import RequestKey
 from rasa_core_api.tracker_store.turns import Opening
 from rasa_core_api.tracker_views import EventVerbosity
-from tests.cluster import KEY, ONE_GREETING, Cluster, SharedStore, said
+from tests.cluster import KEY, ONE_GREETING, SCRIPT, Cluster, SharedStore, said
+from tests.fakes import Bot
+from tests.samples import domain
 
 CITY = {"event": "slot", "name": "city", "value": "rome", "timestamp": 5.0}
 SIX = [CITY] * 5
@@ -177,6 +180,25 @@ def test_what_is_old_is_left_when_another_server_goes_on_with_it() -> None:
     assert cluster.bots[0].wait(care.delete("u", later))
     assert cluster.bots[0].wait(cluster.store.read("u")) is None
     assert len(care.claims) == 0
+
+
+@pytest.mark.parametrize("request_key", [None, KEY], ids=["no key", "a key"])
+def test_replacement_that_was_done_though_nobody_knows(
+    monkeypatch: pytest.MonkeyPatch, request_key: RequestKey | None
+) -> None:
+    """Where the connection breaks while the answer is due, the next one reads what is stored."""
+    bot = Bot(domain(), SCRIPT)
+    bot.say("/greet")
+    replaced = bot.agent.store.replace
+
+    async def lost(*arguments: Any) -> tuple[int, int]:
+        await replaced(*arguments)
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(bot.agent.store, "replace", lost)
+    with pytest.raises(StoreUnavailable):
+        bot.wait(bot.agent.replace("u", [], EventVerbosity.ALL, request_key))
+    assert not bot.wait(bot.agent.tracker("u", EventVerbosity.ALL)).events
 
 
 def test_replacing_twice_loses_no_turn_in_between() -> None:
