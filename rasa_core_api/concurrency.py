@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rasa_core_api.exceptions import ServerBusy, TooManyRequests
+from rasa_core_api.exceptions import RasaCoreError, ServerBusy, TooManyRequests
 
 log = Logger()
 T = TypeVar("T")
@@ -27,10 +27,12 @@ def uninterrupted(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
             waiter.callback(result)
 
     def failed(failure: Failure) -> None:
-        if waiter.called:
-            log.failure("failed after the client left", failure)
-        else:
+        if not waiter.called:
             waiter.errback(failure)
+        elif isinstance(failure.value, RasaCoreError):  # a failure on purpose: where it comes from tells nothing
+            log.warn("failed after the client left: {reason}", reason=str(failure.value))
+        else:
+            log.failure("failed after the client left", failure)
 
     Deferred.fromCoroutine(work).addCallbacks(done, failed)
     return waiter

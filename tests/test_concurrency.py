@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from rasa_core_api.concurrency import Lines, Slices, uninterrupted
-from rasa_core_api.exceptions import ServerBusy, TooManyRequests
+from rasa_core_api.exceptions import ServerBusy, StoreUnavailable, TooManyRequests
 from tests.conftest import LoggedFailures
 
 
@@ -163,19 +163,22 @@ def test_uninterrupted_work_ends() -> None:
     assert ended == [True]
 
 
-def test_uninterrupted_failure_is_logged_when_nobody_waits(logged: LoggedFailures) -> None:
-    """A failure reaches the log when the one who waited has left."""
+@pytest.mark.parametrize(("error", "traces"), [(KeyError(), 1), (StoreUnavailable("away"), 0)])
+def test_uninterrupted_failure_is_logged_when_nobody_waits(
+    logged: LoggedFailures, error: Exception, traces: int
+) -> None:
+    """A failure reaches the log when the one who waited has left; with its traceback where that tells something."""
     gate: Deferred[None] = Deferred()
 
     async def work() -> None:
         await gate
-        raise KeyError
+        raise error
 
     waiting = uninterrupted(work())
     waiting.addErrback(lambda failure: failure.trap(CancelledError))
     waiting.cancel()
     gate.callback(None)
-    assert logged.take() == [KeyError]
+    assert logged.take() == [type(error)] * traces
 
 
 def test_uninterrupted_result_and_failure_reach_the_caller() -> None:
