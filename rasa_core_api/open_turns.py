@@ -38,7 +38,7 @@ async def is_torn(store: TrackerStore, tracker: Tracker, owner: str) -> bool:
     if tracker.latest_action_name in (None, ACTION_LISTEN):
         return False
     kept = (await store.look(tracker.sender_id, tracker.end, 0, OPEN, owner)).earlier
-    if kept is None or tracker.end <= kept.base or has_listened(tracker, kept.base):
+    if kept is None or not tracker.start <= kept.base < tracker.end or has_listened(tracker, kept.base):
         return False
     answer: JSON = decode(kept.answer.encode())
     return isinstance(answer, dict) and answer.get("open") is True

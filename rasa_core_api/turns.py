@@ -104,7 +104,7 @@ class Turns:
                 try:
                     if turn.resumed:
                         await self._send_again(turn)
-                    if earlier is None or earlier.end == turn.stored:
+                    if earlier is None or _is_end(earlier, turn):
                         await work(turn)
                     else:  # the conversation went on without it: what is left to do would answer something else
                         turn.open = False  # nobody brings it to its end, and that it is open stays noted
@@ -323,6 +323,11 @@ class Turns:
             self.told(sender_id)
             return tracker
         raise ConversationHeld(sender_id)
+
+
+def _is_end(earlier: Earlier, turn: Turn) -> bool:
+    """Whether a log ends with what a request left, though it may have been replaced by one without events."""
+    return earlier.end == turn.stored and earlier.base >= turn.tracker.start
 
 
 def _tell(over: Callable[[bool], None] | None, failed: bool) -> None:

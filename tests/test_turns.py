@@ -418,6 +418,20 @@ def test_torn_turn_that_is_left_behind_by_no_message() -> None:
     assert cluster.kinds() == [*TORN, "slot city", *ONE_GREETING]
 
 
+def test_torn_turn_of_a_log_that_was_replaced() -> None:
+    """It is gone with its log: nobody goes on with it, and the new log is not torn."""
+    cluster = torn(2, KEY)
+    agent = cluster.bots[1].agent
+    cluster.bots[1].wait(agent.replace("u", []))
+    again = Stream()
+    cluster.ask(1, "/inform", KEY, output=again)
+    assert again.texts == ["found"] and cluster.kinds() == []
+    driven = {"event": "action", "name": "utter_hi", "timestamp": 5.0}
+    cluster.bots[1].wait(agent.replace("u", [driven]))
+    cluster.ask(1, "/greet")
+    assert cluster.kinds() == ["action utter_hi", *ONE_GREETING[1:]]
+
+
 def test_turn_that_fails_between_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same holds where the process lives on."""
     bot = Bot(domain("0.12"), SCRIPT, http=ActionServer().http, endpoints=ENDPOINTS)
