@@ -99,7 +99,7 @@ class Turn:
     answers: list[BotMessage] = field(factory=list)
     responses: list[Response] = field(factory=list)  # what went to the output, for a request that may come again
     extra: dict[str, JSON] = field(factory=dict)  # what else the request is answered with
-    reminders: list[Reminder] = field(factory=list)
+    reminders: dict[str, Reminder] = field(factory=dict)  # not stored yet, by name
     failed: bool = False  # an action did
     claimed: bool = False
     open: bool = False  # a part was stored, and that more is to come
@@ -112,7 +112,8 @@ class Turn:
             log.warn("a reminder was past when it was asked for, and is dropped")
         name = None if self.output is None else self.output.channel_name()
         tracker = self.tracker
-        self.reminders.append(Reminder(tracker.sender_id, event.name, due_at(event), tracker.end - 1, name))
+        self.reminders.pop(event.name, None)  # the later one is scheduled later, too
+        self.reminders[event.name] = Reminder(tracker.sender_id, event.name, due_at(event), tracker.end - 1, name)
 
 
 @frozen

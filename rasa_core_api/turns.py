@@ -194,8 +194,8 @@ class Turns:
             if turn.stored > begun:
                 self.told(tracker.sender_id)
         if turn.reminders:
-            reminders, turn.reminders = turn.reminders, []
-            for number, reminder in enumerate(reminders, 1):
+            reminders, turn.reminders = turn.reminders, {}
+            for number, reminder in enumerate(reminders.values(), 1):
                 self.scheduled(reminder, turn.output)
                 if not number % _AT_ONCE:
                     await self.slices.breathe()
@@ -243,15 +243,15 @@ class Turns:
                 await self.slices.breathe()
 
     def _note(self, turn: Turn, done: bool) -> TurnNote:
-        request = turn.request
+        request, reminders = turn.request, list(turn.reminders.values())
         owner, start, birth = self.claims.owner, turn.start, turn.tracker.birth
-        if done and request is None and turn.fired is None and not turn.reminders:
+        if done and request is None and turn.fired is None and not reminders:
             return self._plain if start is None else TurnNote(owner=owner, start=start, birth=birth)
         if request is None and not done and not turn.open:
-            return evolve(open_note(owner, turn.base, True, start, birth), reminders=turn.reminders)
+            return evolve(open_note(owner, turn.base, True, start, birth), reminders=reminders)
         if request is None:
             return TurnNote(
-                owner=owner, done=done, reminders=turn.reminders, fired=turn.fired, start=start, birth=birth
+                owner=owner, done=done, reminders=reminders, fired=turn.fired, start=start, birth=birth
             )
         kept: dict[str, JSON] = {"digest": request.digest, "messages": [answer.as_dict() for answer in turn.answers]}
         if turn.responses:
@@ -265,7 +265,7 @@ class Turns:
             answer=encode(kept),
             keep=request.keep,
             done=done,
-            reminders=turn.reminders,
+            reminders=reminders,
             fired=turn.fired if done else None,  # else nobody would finish it after a crash
             start=start,
             birth=birth,

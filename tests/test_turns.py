@@ -516,6 +516,33 @@ def test_reminder_fires_once_among_servers(logged: LoggedFailures) -> None:
     assert not logged.take()
 
 
+def test_reminders_of_one_name_within_a_turn() -> None:
+    """Only the last one is scheduled; stores need not cope with two."""
+    cluster = Cluster()
+    cluster.store = store = NotedStore(cluster.clock)
+    cluster.bots = [cluster._bot("0.11", "one")]
+    dates = ("1970-01-12T13:46:50", "1970-01-12T13:47:50")
+    events = [{"event": "reminder", "action": "utter_bye", "date_time": date, "name": "r"} for date in dates]
+    cluster.actions.http.answers[ACTIONS] = lambda call: (200, {"events": events})
+    cluster.ask(0, "/inform")
+    (reminder,) = store.notes[-1].reminders
+    assert cluster.bots[0].wait(cluster.store.reminders("u")) == [reminder]
+    cluster.advance(100)
+    assert cluster.kinds().count("action utter_bye") == 1
+
+
+class NotedStore(SharedStore):
+    """Remembers the notes of appends."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock)
+        self.notes: list[TurnNote] = []
+
+    async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
+        self.notes.append(note)
+        return await super().append(sender_id, end, events, note)
+
+
 class TornAtReminder(DyingStore):
     """Loses the process once the first part of a reminder's turn is stored."""
 

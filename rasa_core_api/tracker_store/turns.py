@@ -65,11 +65,11 @@ class TurnNote:
 
     `owner` is whoever writes. With a `key` the `answer` is kept for `keep` seconds, for the request with this key that
     comes again; `base` is the number of the turn's first event. Unless `done`, more parts of this turn follow and its
-    claim stays. `reminders` replace those of the same names; `fired` is the reminder that the turn came from. With
-    `forgets` the answers that were kept before become `{}`, that there were some stays; only `replace` knows it.
-    `start` is where the log began when it was read, and `birth` that of its conversation (0: not known): a log that
-    begins elsewhere was replaced since, one of another birth was deleted and begun anew, and an append to it is refused
-    like one behind another end.
+    claim stays. `reminders`, each of another name, replace those of the same names; `fired` is the reminder that the
+    turn came from. With `forgets` the answers that were kept before become `{}`, that there were some stays; only
+    `replace` knows it. `start` is where the log began when it was read, and `birth` that of its conversation (0: not
+    known): a log that begins elsewhere was replaced since, one of another birth was deleted and begun anew, and an
+    append to it is refused like one behind another end.
     """
 
     owner: str = ""
