@@ -240,6 +240,15 @@ def test_reminders(store: TrackerStore) -> None:
     assert wait(store.due(1e10, 10)) == []
 
 
+def test_reminder_that_asks_for_itself_again(store: TrackerStore) -> None:
+    """A turn that comes from a reminder may ask for one of the same name: that one waits."""
+    for number in range(5):
+        old, new = Reminder("a", "n", 5.25, 2 * number), Reminder("a", "n", 60.125, 2 * number + 1)
+        wait(store.append("a", 2 * number, slots(1), TurnNote(reminders=[old])))
+        wait(store.append("a", 2 * number + 1, slots(2), TurnNote(reminders=[new], fired=old)))
+        assert wait(store.reminders("a")) == [new]
+
+
 def test_reminder_of_a_conversation_begun_anew(store: TrackerStore) -> None:
     """A reminder that has the name and the number of one that was deleted with its conversation is another one."""
     old, new = Reminder("a", "n", 5.25, 0), Reminder("a", "n", 60.125, 0)
