@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 
+def written(name: str) -> str:
+    """A reminder's name as a text of PostgreSQL, which knows no NUL."""
+    return name.replace("\x1b", "\x1b1").replace("\0", "\x1b0")
+
+
+def reminder_of(sender_id: str, name: str, due: float, seq: int, channel: str | None) -> Reminder:
+    """A reminder from its row."""
+    return Reminder(sender_id, name.replace("\x1b0", "\0").replace("\x1b1", "\x1b"), due, seq, channel)
+
+
 def columns_of(jobs: Sequence[WriteJob]) -> dict[str, list[Any]]:
     """What the notes of appends say, as the columns that `APPEND_WITH_NOTES` takes."""
     answers = [
@@ -21,9 +31,9 @@ def columns_of(jobs: Sequence[WriteJob]) -> dict[str, list[Any]]:
         if (note := job.note).key is not None
     ]
     reminders = [
-        (key_of(job.sender_id), key_of(found.name), job.sender_id, found.name, found.due, found.seq, found.channel)
+        (key_of(job.sender_id), key_of(each.name), job.sender_id, written(each.name), each.due, each.seq, each.channel)
         for job in jobs
-        for found in job.note.reminders
+        for each in job.note.reminders
     ]
     fired = [
         (key_of(job.sender_id), key_of(job.note.fired.name), job.note.fired.seq)
@@ -58,7 +68,7 @@ def leave(connection: Connection[Any], key: bytes, job: WriteJob, begin: int) ->
             "INSERT INTO rasa_core_api_reminders (key, name_key, sender_id, name, due, seq, channel)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (key, name_key)"
             " DO UPDATE SET due = EXCLUDED.due, seq = EXCLUDED.seq, channel = EXCLUDED.channel",
-            (key, key_of(found.name), job.sender_id, found.name, found.due, found.seq, found.channel),
+            (key, key_of(found.name), job.sender_id, written(found.name), found.due, found.seq, found.channel),
         )
     if note.fired is not None:
         forget(connection, note.fired)

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import no_position, unknown_cursor
+from rasa_core_api.tracker_store.postgres_notes import reminder_of
 from rasa_core_api.tracker_store.postgres_session import Session, key_of, unavailable
 from rasa_core_api.tracker_store.threads import CallJob, Job
 from rasa_core_api.tracker_store.turns import Earlier, Reminder
@@ -183,7 +184,7 @@ def read_reminders(connection: Connection[Any], sender_id: str) -> list[Reminder
         "SELECT sender_id, name, due, seq, channel FROM rasa_core_api_reminders WHERE key = %s ORDER BY due, seq",
         (key_of(sender_id),),
     )
-    return [Reminder(*row) for row in rows]
+    return [reminder_of(*row) for row in rows]
 
 
 def reminder_waits(connection: Connection[Any], reminder: Reminder) -> bool:
@@ -200,7 +201,7 @@ def read_due(connection: Connection[Any], before: float, limit: int) -> list[Rem
         " ORDER BY due, seq LIMIT %s",
         (before, limit),
     )
-    return [Reminder(*row) for row in rows]
+    return [reminder_of(*row) for row in rows]
 
 
 def read_feed(connection: Connection[Any], after: str | None, limit: int) -> list[tuple[str, str, int, str]]:

@@ -216,7 +216,7 @@ def test_answers_are_forgotten(store: TrackerStore) -> None:
 
 def test_reminders(store: TrackerStore) -> None:
     """Reminders come with their turn, the earliest first; one of the same name takes the place of another."""
-    first, second = Reminder("a", "one", 20.5, 0, "callback"), Reminder("a", "zwei\n\U0001f600", 10.25, 0)
+    first, second = Reminder("a", "one", 20.5, 0, "callback"), Reminder("a", "zwei\n\0\x1b0\x1b\U0001f600", 10.25, 0)
     other = Reminder("b", "one", 15.0, 0)
     wait(store.append("a", 0, slots(1), TurnNote(reminders=[first, second])))
     wait(store.append("b", 0, slots(1), TurnNote(reminders=[other])))
