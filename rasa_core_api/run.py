@@ -51,13 +51,17 @@ def prepare_process(environ: Any = os.environ) -> None:
             return
 
 
-def keep_time(reactor: Any) -> None:
+def keep_time(reactor: Any, shows_dates: bool = False) -> None:
     """Let the reactor measure pauses and time limits by a clock that nobody sets, not by the time of day.
 
     Where that is set back by an hour, claims would not be renewed and nothing would time out for an hour; where it
-    is set forward, all would time out at once.
+    is set forward, all would time out at once. Where somebody shows the reactor's time as a date, that begins as the
+    time of day and is not set with it.
     """
-    if not reactor.getDelayedCalls():  # those would be at another time
+    if shows_dates:
+        began = time.time() - time.monotonic()
+        reactor.seconds = lambda: began + time.monotonic()
+    elif not reactor.getDelayedCalls():  # those would be at another time
         reactor.seconds = time.monotonic
 
 
@@ -222,6 +226,7 @@ def build_from_environment(environ: Mapping[str, str]) -> Root:
     settings = settings_from_environment(environ)
     if settings.workers > 1:
         raise InvalidConfiguration(f"{PREFIX}WORKERS: twistd serves in one process; use `run --workers`")
+    keep_time(reactor, shows_dates=True)  # in the access log of twistd
     try:
         if settings.log_file is not None:
             also_log_to_file(settings.log_level, settings.log_file)  # now: a daemon has nobody to tell that it cannot

@@ -82,16 +82,21 @@ def test_loaded_models_are_left_alone(collector: None) -> None:
     assert gc.get_threshold()[0] > 700
 
 
-def test_the_time_of_day_moves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for a time goes on as before when the clock is set back."""
+@pytest.mark.parametrize("shows_dates", [False, True])
+def test_the_time_of_day_moves_no_timer(monkeypatch: pytest.MonkeyPatch, shows_dates: bool) -> None:
+    """What waits for a time goes on as before when the clock is set back or forward."""
     reactor = SelectReactor()
-    keep_time(reactor)
+    before = reactor.seconds()
+    keep_time(reactor, shows_dates)
     called: list[float] = []
     try:
         reactor.callLater(0.0, called.append, 1.0)
-        monkeypatch.setattr("time.time", lambda: 0.0)
-        reactor.runUntilCurrent()
-        assert called == [1.0] and 0.0 < reactor.seconds() < 1e9
+        reactor.callLater(60.0, called.append, 2.0)
+        for time in (0.0, 2 * before):
+            monkeypatch.setattr("time.time", lambda time=time: time)
+            reactor.runUntilCurrent()
+            assert called == [1.0]
+        assert (abs(reactor.seconds() - before) < 30.0) is shows_dates
     finally:
         reactor.removeAll()
 
