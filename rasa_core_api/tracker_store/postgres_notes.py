@@ -24,7 +24,7 @@ def reminder_of(sender_id: str, name: str, due: float, seq: int, channel: str | 
 
 
 def columns_of(jobs: Sequence[WriteJob]) -> dict[str, list[Any]]:
-    """What the notes of appends say, as the columns that `APPEND_WITH_NOTES` takes."""
+    """What the notes of appends say, as the columns that the statement takes."""
     answers = [
         (key_of(job.sender_id), note.key, note.base, job.end + job.count, note.done, note.answer, note.keep)
         for job in jobs

@@ -11,6 +11,7 @@ from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import no_position, unknown_cursor
 from rasa_core_api.tracker_store.postgres_notes import reminder_of
 from rasa_core_api.tracker_store.postgres_session import Session, key_of, unavailable
+from rasa_core_api.tracker_store.postgres_statements import LIST_LOCK
 from rasa_core_api.tracker_store.threads import CallJob, Job
 from rasa_core_api.tracker_store.turns import Earlier, Reminder
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 #: Start, end, the number of the first event in the texts, the texts, and the conversation's row.
 RawTail = tuple[int, int, int, list[str], int]
+
+#: Milliseconds that whoever lists waits for those who begin conversations at that moment.
+_PATIENCE = 1_000
 
 _LOOK = """
 SELECT u.number, c.id, c.first_seq, c.end_seq,
@@ -161,11 +165,30 @@ def read_names(connection: Connection[Any], after: str | None, limit: int | None
     return [
         name
         for (name,) in connection.execute(
-            "SELECT sender_id FROM rasa_core_api_conversations WHERE id > %s AND present AND starts_with(sender_id, %s)"
-            " ORDER BY id LIMIT %s",
-            (row, prefix, limit),
+            "SELECT sender_id FROM rasa_core_api_conversations WHERE id > %s AND id <= %s AND present"
+            " AND starts_with(sender_id, %s) ORDER BY id LIMIT %s",
+            (row, _last_row(connection), prefix, limit),
         )
     ]
+
+
+def _last_row(connection: Connection[Any]) -> int:
+    """A row up to which all conversations are there: whoever lists on behind one of them misses none.
+
+    Where a transaction is stuck that begins a conversation, the last row of those that are seen.
+    """
+    import psycopg
+
+    last = "SELECT coalesce(max(id), 0) FROM rasa_core_api_conversations"
+    try:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}ms'".encode())
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LIST_LOCK,))
+            found = connection.execute(last).fetchone()
+    except psycopg.errors.LockNotAvailable:
+        found = connection.execute(last).fetchone()
+    assert found is not None
+    return int(found[0])
 
 
 def read_idle(connection: Connection[Any], before: float, limit: int) -> list[str]:

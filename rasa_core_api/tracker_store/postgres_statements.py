@@ -5,25 +5,21 @@ from __future__ import annotations
 # One statement, and so one transaction and one answer, for any number of appends to different conversations. The
 # update is the comparison: where another process was faster its condition is checked again, against what that one left.
 # Claims are columns of the same row: whoever claims and whoever appends wait for each other there.
-APPEND = """
-WITH input AS (
-    SELECT * FROM unnest(%(keys)s::bytea[], %(names)s::text[], %(ends)s::bigint[], %(new)s::bigint[],
+_APPEND = """
+WITH /* lock */input AS (
+    SELECT u.* FROM unnest(%(keys)s::bytea[], %(names)s::text[], %(ends)s::bigint[], %(new)s::bigint[],
         %(claimants)s::text[], %(over)s::bool[], %(firsts)s::bigint[], %(births)s::bigint[])
-        AS u(key, sender_id, old_end, new_end, owner, done, first_seq, birth)
+        AS u(key, sender_id, old_end, new_end, owner, done, first_seq, birth)/* locked */
 ), updated AS (
-    UPDATE rasa_core_api_conversations c SET end_seq = input.new_end, present = TRUE,
+    UPDATE rasa_core_api_conversations c SET end_seq = input.new_end,
         claim_owner = CASE WHEN input.done THEN NULL ELSE c.claim_owner END,
         claim_until = CASE WHEN input.done THEN NULL ELSE c.claim_until END
-    FROM input WHERE c.key = input.key AND c.end_seq = input.old_end AND (c.present OR input.old_end = 0)
+    FROM input WHERE c.key = input.key AND c.end_seq = input.old_end AND c.present
         AND (input.first_seq IS NULL OR input.first_seq = c.first_seq) AND input.birth IN (0, c.id)
         AND (c.claim_owner IS NULL OR c.claim_owner = input.owner OR c.claim_until <= clock_timestamp())
     RETURNING c.id, c.key
-), created AS (
-    INSERT INTO rasa_core_api_conversations (key, sender_id, first_seq, end_seq)
-    SELECT key, sender_id, 0, new_end FROM input WHERE old_end = 0 ORDER BY key
-    ON CONFLICT DO NOTHING RETURNING id, key
-), done AS (
-    SELECT id, key FROM updated UNION ALL SELECT id, key FROM created
+)/* begin */, done AS (
+    SELECT id, key FROM updated/* begun */
 ), added AS (
     INSERT INTO rasa_core_api_blocks (conversation, seq, count, at, events)
     SELECT done.id, b.seq, b.count, b.at, b.events
@@ -32,6 +28,30 @@ WITH input AS (
 )/* notes */
 SELECT key, id FROM done
 """
+
+# Where some of them begin. One that was only claimed gets a new id: its place in the list is where it begins. The lock
+# comes before those of rows, so that nobody who waits for a row keeps out whoever lists.
+_BEGIN = """, begun AS (
+    UPDATE rasa_core_api_conversations c SET id = DEFAULT, end_seq = input.new_end, present = TRUE,
+        claim_owner = CASE WHEN input.done THEN NULL ELSE c.claim_owner END,
+        claim_until = CASE WHEN input.done THEN NULL ELSE c.claim_until END
+    FROM input WHERE c.key = input.key AND input.old_end = 0 AND c.end_seq = 0 AND NOT c.present
+        AND (input.first_seq IS NULL OR input.first_seq = c.first_seq) AND input.birth = 0
+        AND (c.claim_owner IS NULL OR c.claim_owner = input.owner OR c.claim_until <= clock_timestamp())
+    RETURNING c.id, c.key
+), created AS (
+    INSERT INTO rasa_core_api_conversations (key, sender_id, first_seq, end_seq)
+    SELECT key, sender_id, 0, new_end FROM input WHERE old_end = 0 ORDER BY key
+    ON CONFLICT DO NOTHING RETURNING id, key
+)"""
+_BEGUN = " UNION ALL SELECT id, key FROM begun UNION ALL SELECT id, key FROM created"
+
+#: Names the lock of the list of conversations: "RCal". Whoever begins one shares it until that is committed; whoever
+#: lists has it for a moment and knows then that none with a lower id is still to come.
+LIST_LOCK = 0x5243616C
+SHARE_LIST = f"SELECT pg_advisory_xact_lock_shared({LIST_LOCK})"
+_LOCK = f"lock AS MATERIALIZED ({SHARE_LIST}::text AS held), "
+_LOCKED = ", lock WHERE held IS NOT NULL"
 
 # what few turns leave: answers, reminders, and the end of one that fired
 _NOTES = """, answered AS (
@@ -55,7 +75,21 @@ _NOTES = """, answered AS (
 )
 """
 
-APPEND_WITH_NOTES = APPEND.replace("/* notes */", _NOTES)
+
+def append_statement(begins: bool, notes: bool) -> bytes:
+    """The statement for appends of which some begin a conversation, and of which some leave notes."""
+    return _APPENDS[begins, notes]
+
+
+def _append(begins: bool, notes: bool) -> bytes:
+    found = _APPEND.replace("/* notes */", _NOTES if notes else "")
+    pieces = {"/* lock */": _LOCK, "/* locked */": _LOCKED, "/* begin */": _BEGIN, "/* begun */": _BEGUN}
+    for mark, piece in pieces.items():
+        found = found.replace(mark, piece if begins else "")
+    return found.encode()
+
+
+_APPENDS = {(begins, notes): _append(begins, notes) for begins in (False, True) for notes in (False, True)}
 
 # Claims need not outlive the machine of the database: this transaction does not wait for its disk.
 CLAIM = """

@@ -12,7 +12,7 @@ from rasa_core_api.tracker_store.checks import conflict
 from rasa_core_api.tracker_store.postgres_jobs import AnyJob, ClaimJob, WriteJob
 from rasa_core_api.tracker_store.postgres_notes import clear, columns_of, leave
 from rasa_core_api.tracker_store.postgres_session import Session, key_of, unavailable
-from rasa_core_api.tracker_store.postgres_statements import APPEND, APPEND_WITH_NOTES, CLAIM, EXPLAIN
+from rasa_core_api.tracker_store.postgres_statements import CLAIM, EXPLAIN, SHARE_LIST, append_statement
 from rasa_core_api.tracker_store.texts import Block
 from rasa_core_api.tracker_store.threads import CallJob
 from rasa_core_api.tracker_store.turns import FORGOTTEN, NO_NOTE
@@ -158,10 +158,10 @@ class Writer:
             "firsts": [job.note.start for job in jobs],
             "births": [job.note.birth for job in jobs],
         }
-        statement = APPEND
-        if any(job.note.key is not None or job.note.reminders or job.note.fired is not None for job in jobs):
-            statement = APPEND_WITH_NOTES
+        notes = any(job.note.key is not None or job.note.reminders or job.note.fired is not None for job in jobs)
+        if notes:
             parameters.update(columns_of(jobs))
+        statement = append_statement(any(job.end == 0 for job in jobs), notes)
         births = dict(connection.execute(statement, parameters).fetchall())
         for key, job in zip(keys, jobs, strict=True):
             if key in births:
@@ -174,6 +174,8 @@ class Writer:
         ordered = sorted(keys, key=keys.__getitem__)
         places: dict[str, _Place] = {}
         hidden: dict[str, _Place] = {}  # only claimed
+        if any(job.kind == "replace" or (job.kind == "append" and job.end == 0) for job in jobs):
+            connection.execute(SHARE_LIST)  # before the rows
         for sender_id, row, start, end, owner, left, present in connection.execute(
             "SELECT sender_id, id, first_seq, end_seq, claim_owner,"
             " coalesce(extract(epoch FROM claim_until - clock_timestamp()), 0), present"
@@ -185,9 +187,13 @@ class Writer:
             claimed = hidden.get(job.sender_id)
             if claimed is not None and job.sender_id not in places and job.kind != "delete":
                 if claimed.owner == job.note.owner or claimed.left <= 0:
-                    connection.execute(
-                        "UPDATE rasa_core_api_conversations SET present = TRUE WHERE id = %s", (claimed.row,)
-                    )
+                    found = connection.execute(
+                        "UPDATE rasa_core_api_conversations SET id = DEFAULT, present = TRUE WHERE id = %s"
+                        " RETURNING id",
+                        (claimed.row,),
+                    ).fetchone()
+                    assert found is not None
+                    claimed.row = found[0]
                     places[job.sender_id] = claimed
                 else:
                     job.error = ConversationHeld(job.sender_id, claimed.left)

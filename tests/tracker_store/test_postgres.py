@@ -6,13 +6,15 @@ from typing import Any, cast
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 
 from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, StoreConflict, StoreUnavailable
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.postgres import PostgresStore
 from rasa_core_api.tracker_store.postgres_jobs import ClaimJob, WriteJob
 from rasa_core_api.tracker_store.postgres_reader import LookJob, look
-from rasa_core_api.tracker_store.postgres_session import Session
+from rasa_core_api.tracker_store.postgres_session import Session, key_of
+from rasa_core_api.tracker_store.postgres_statements import SHARE_LIST, append_statement
 from rasa_core_api.tracker_store.postgres_writer import Writer
 from rasa_core_api.tracker_store.turns import TurnNote
 
@@ -174,6 +176,34 @@ def test_feed_waits_for_transactions_under_way(servers: Servers) -> None:
         after = seen[-1].position if seen else begin
         seen += wait(store.feed(after, 10))
     assert [(entry.sender_id, entry.seq) for entry in seen] == [("early", 0), ("early", 1), ("late", 0)]
+    wait(store.close())
+
+
+def test_list_waits_for_conversations_that_begin(servers: Servers) -> None:
+    """Who lists on behind a conversation does not miss one whose transaction began earlier and ends later."""
+    store = emptied(servers)
+    with psycopg.connect(servers.postgres_url()) as slow:
+        parameters = {
+            "keys": [key_of("slow")], "names": ["slow"], "ends": [0], "new": [1], "owners": [key_of("slow")],
+            "seqs": [0], "counts": [1], "times": [1.0], "texts": "{}", "claimants": [""], "over": [True],
+            "firsts": [None], "births": [0],
+        }  # fmt: skip
+        slow.execute(append_statement(True, False), parameters)
+        wait(store.append("quick", 0, slots(1)))
+        listing = store.sender_ids()
+        ended = deferLater(reactor, 0.2, slow.commit)
+        assert wait(listing) == ["slow", "quick"]
+        assert ended.called
+    wait(store.close())
+
+
+def test_list_does_not_wait_for_one_that_is_stuck(servers: Servers) -> None:
+    """A process that sleeps in the middle of its transaction keeps nobody from listing for long."""
+    store = emptied(servers)
+    wait(store.append("known", 0, slots(1)))
+    with psycopg.connect(servers.postgres_url()) as stuck:
+        stuck.execute(SHARE_LIST)
+        assert wait(store.sender_ids()) == ["known"]
     wait(store.close())
 
 

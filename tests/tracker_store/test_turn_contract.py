@@ -60,6 +60,19 @@ def test_claim_needs_the_end(store: TrackerStore) -> None:
     assert wait(store.append("new", 0, slots(1), TurnNote(owner=MINE))) == 1
 
 
+def test_place_in_the_list_is_where_a_conversation_begins(store: TrackerStore) -> None:
+    """Who lists behind a conversation misses none that was only claimed when that one began."""
+    wait(store.claim("slow", 0, MINE, None, 10))
+    wait(store.claim("replaced", 0, MINE, None, 10))
+    wait(store.append("quick", 0, slots(1)))
+    assert wait(store.append("slow", 0, slots(1), TurnNote(owner=MINE))) == 1
+    assert wait(store.replace("replaced", slots(1), TurnNote(owner=MINE))) == (0, 1)
+    assert wait(store.sender_ids("quick")) == ["slow", "replaced"]
+    assert wait(store.append("slow", 1, slots(2), TurnNote(owner=MINE))) == 2
+    assert wait(store.append("replaced", 1, slots(2), TurnNote(owner=MINE))) == 2
+    assert wait(store.sender_ids()) == ["quick", "slow", "replaced"]
+
+
 def test_claim_of_a_part_stays(store: TrackerStore) -> None:
     """A part of a turn that is stored before its end does not end the claim."""
     wait(store.claim("a", 0, MINE, "k", 10))
