@@ -27,6 +27,7 @@ from rasa_core_api.exceptions import (
     ConversationHeld,
     InvalidConfiguration,
     InvalidParameter,
+    NotBuilt,
     RasaCoreError,
     StoreConflict,
     UnreadableFile,
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 #: Sender ids that are asked for at once.
 _IDS = 500
+_SAME = "{} and {} name the same store"
+#: Seconds for which a store is marked while another one is compared with it.
+_MARKED = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,9 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     async def work() -> None:
         try:
-            codes.append(await run(options, reactor, os.environ, sys.stdin, sys.stdout, sys.stderr))
+            code = await run(options, reactor, os.environ, sys.stdin, sys.stdout, sys.stderr)
+            sys.stdout.flush()
+            codes.append(code)
         except RasaCoreError as error:
             print(error, file=sys.stderr)
+            codes.append(2)
+        except BrokenPipeError:  # whoever read has seen enough
+            _drop_output()
+            codes.append(1)
+        except OSError as error:
+            output = vars(options).get("output", "-")
+            name = error.filename or (output if output != "-" else "standard output")
+            print(f"{name}: {error.strerror}", file=sys.stderr)
+            _drop_output()
             codes.append(2)
         finally:
             reactor.stop()
@@ -72,6 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reactor.callWhenRunning(lambda: Deferred.fromCoroutine(work()).addErrback(failed))
     reactor.run()
     return codes[0] if codes else 1
+
+
+def _drop_output() -> None:
+    """What is left of the output goes nowhere: it would fail once more at the end of the program."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,7 +164,7 @@ async def run(
     if options.command == "migrate" and not options.historical:
         both = [read_endpoints(file, environ).tracker_store for file in (options.source, options.endpoints)]
         if both[0] and both[0] == both[1]:  # a log that is replaced while it is read would be cut
-            raise InvalidConfiguration(f"{options.source} and {options.endpoints} name the same store")
+            raise InvalidConfiguration(_SAME.format(options.source, options.endpoints))
 
     def store_of(file: str) -> TrackerStore:
         settings = read_endpoints(file, environ).tracker_store
@@ -185,6 +205,8 @@ async def run(
                 source = store_of(options.source)
                 await source.open()
                 try:
+                    if await _are_one(source, store):
+                        raise InvalidConfiguration(_SAME.format(options.source, options.endpoints))
                     total = await _count(source)
                     async for sender_id in _all_ids(source, ""):
                         await target.copy(source, sender_id)
@@ -194,6 +216,20 @@ async def run(
             return target.report.finish()
         finally:
             await store.close()
+
+
+async def _are_one(source: TrackerStore, target: TrackerStore) -> bool:
+    """Whether two stores with different settings are the same: a role that is taken in one is gone in the other."""
+    mine, other = secrets.token_hex(16), secrets.token_hex(16)
+    role = f"migration {mine}"
+    try:
+        await source.hold(role, mine, _MARKED)
+        try:
+            return not await target.hold(role, other, 0.001)
+        finally:
+            await source.hold(role, mine, 0.001)
+    except NotBuilt:  # a store of somebody's own
+        return False
 
 
 def _created(path: str) -> TextIO:
@@ -272,6 +308,8 @@ async def _mask(store: TrackerStore, domain: Domain, claims: Claims, slices: Sli
 async def _chosen(store: TrackerStore, options: argparse.Namespace) -> list[str]:
     """The conversations that a command is for. Raises `InvalidConfiguration` where nothing chooses them."""
     if options.sender_id:
+        if options.older_than is not None or options.prefix:
+            raise InvalidConfiguration("name conversations, or choose them with --older-than or --prefix, not both")
         return list(options.sender_id)
     if options.older_than is not None:
         if not options.older_than > 0:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,6 +129,18 @@ def test_migrate_into_itself(tmp_path: Path) -> None:
     check_filled(tmp_path, "one")
 
 
+def test_migrate_into_itself_by_another_name(tmp_path: Path) -> None:
+    """The same store under another address is found out before anything of it is replaced."""
+    file = fill(tmp_path, "one")
+    (tmp_path / "link").symlink_to(tmp_path)
+    other = tmp_path / "other.yml"
+    other.write_text(f"tracker_store:\n  type: sqlite\n  path: {tmp_path / 'link' / 'one'}.db\n")
+    for _ in range(2):
+        with pytest.raises(InvalidConfiguration, match="the same store"):
+            command("migrate", "--from", file, "--endpoints", other, "--existing", "replace")
+    check_filled(tmp_path, "one")
+
+
 def test_going_on_after_a_stop(tmp_path: Path) -> None:
     """A run that was stopped in the middle of a conversation is completed; what went on by itself stays."""
     file, copy, last = fill(tmp_path, "one"), endpoints(tmp_path, "two"), endpoints(tmp_path, "three")
@@ -230,6 +244,41 @@ def test_choosing_by_age_and_prefix(tmp_path: Path) -> None:
         command("delete", "--endpoints", file)
     with pytest.raises(InvalidConfiguration, match="--older-than"):
         command("delete", "--endpoints", file, "--older-than", "0")
+
+
+def test_names_and_a_choice(tmp_path: Path) -> None:
+    """A conversation that is named beside an age or a prefix is not deleted whatever its age."""
+    file = fill(tmp_path, "one")
+    for choice in (["--older-than", "90"], ["--prefix", "zz"]):
+        with pytest.raises(InvalidConfiguration, match="not both"):
+            command("delete", "--endpoints", file, "a", *choice)
+    check_filled(tmp_path, "one")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("import -i {0}/nothing", 2, "{0}/nothing: No such file or directory\n"),
+        ("import -i {0}", 2, "{0}: Is a directory\n"),
+        ("export -o {0}/nothing/file", 2, "{0}/nothing/file: No such file or directory\n"),
+        ("export -o /dev/full", 2, "/dev/full: No space left on device\n"),
+        ("export > /dev/full", 2, "standard output: No space left on device\n"),
+        ("list > /dev/full", 2, "standard output: No space left on device\n"),
+        ("list | exec true", 1, ""),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, line: str, code: int, said: str) -> None:
+    """One line names the file; a reader that leaves is no news."""
+    with stored(tmp_path, "one") as store:
+        wait(store.append("a" * 30_000, 0, slots(1)))
+        wait(store.append("b" * 30_000, 0, slots(1)))
+        wait(store.append("c" * 30_000, 0, slots(1)))
+    file = endpoints(tmp_path, "one")
+    name, *rest = line.format(tmp_path).split(" ", 1)
+    program = f"{sys.executable} -m rasa_core_api.conversations {name} --endpoints {file} {' '.join(rest)}"
+    program += "; exit ${PIPESTATUS[0]}"
+    ran = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (code, said.format(tmp_path))
 
 
 def test_anonymise(tmp_path: Path, conformance: Path) -> None:
