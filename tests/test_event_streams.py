@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from rasa_core_api.event_streams import PAGE, EventStreams, Stream
 from rasa_core_api.events import SlotSet
 from rasa_core_api.exceptions import InvalidParameter, TooManyRequests
+from rasa_core_api.http.streams import place_after
 from rasa_core_api.tracker_store import memory_order
 from rasa_core_api.tracker_store.memory import MemoryStore
 
@@ -19,8 +20,9 @@ from rasa_core_api.tracker_store.memory import MemoryStore
 class Bench:
     """A store on a fake clock, and the streams of one process."""
 
-    def __init__(self, limit: int = 5) -> None:
+    def __init__(self, limit: int = 5, since: float = 0.0) -> None:
         self.clock = Clock()
+        self.clock.advance(since)
         self.store = MemoryStore(self.clock)
         self.streams = EventStreams(self.store, self.clock, limit)
 
@@ -212,3 +214,18 @@ def test_coming_back_to_another_store(bench: Bench) -> None:
     assert bench.ids(stream) == [None, "1"]
     last = bench.do(bench.streams.all("1"))
     assert bench.ids(last) == []
+
+
+def test_coming_back_after_a_restart(bench: Bench) -> None:
+    """A memory store that was begun anew, and has as much by now, is not taken for the one that was there before."""
+    before, of_all = bench.streams.conversation("u"), bench.do(bench.streams.all())
+    bench.append("u", 3)
+    last, place = bench.ids(before)[-1], bench.ids(of_all)[-1]
+    again = Bench(since=1.0)
+    again.do(again.streams.all()).close()
+    for _ in range(5):
+        again.append("u")
+    number, birth = place_after((str(last), "header"))
+    assert again.numbers(again.streams.conversation("u", number, birth)) == [0, 1, 2, 3, 4]
+    items = again.do(again.do(again.streams.all(place)).next(0.0))
+    assert [item.kind for item in items] == ["gap", *[None] * 5]

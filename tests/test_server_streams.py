@@ -19,6 +19,9 @@ from tests.wire import Connection, Wire
 
 SECRET = "a secret that is long enough for the method"
 
+#: Of the first conversation, by the time at which the store began.
+BIRTH = 1_000_000_000_001
+
 
 @pytest.fixture
 def bot() -> Bot:
@@ -45,11 +48,11 @@ def test_a_conversation_is_followed(bot: Bot) -> None:
     assert head[0] == "HTTP/1.1 200 OK"
     assert "Content-Type: text/event-stream; charset=utf-8" in head and "Cache-Control: no-cache" in head
     first = events_of(text)
-    assert [event["id"] for event in first] == [f"{n}-1" for n in range(3, len(bot.log()))]
+    assert [event["id"] for event in first] == [f"{n}-{BIRTH}" for n in range(3, len(bot.log()))]
     bot.say("/greet")
     connection.rounds()
     more = events_of(connection.streamed()[1])[len(first) :]
-    assert [event["id"] for event in more] == [f"{n}-1" for n in range(len(first) + 3, len(bot.log()))]
+    assert [event["id"] for event in more] == [f"{n}-{BIRTH}" for n in range(len(first) + 3, len(bot.log()))]
     bot.clock.advance(15)
     assert connection.streamed()[1].endswith("\n\n:\n\n")
 
@@ -60,9 +63,9 @@ def test_last_event_id_wins(bot: Bot) -> None:
     bot.say("/greet")
     last = len(bot.log()) - 1
     path = "/conversations/u/events?after=0"
-    for text in (str(last - 1), f"{last - 1}-1"):
+    for text in (str(last - 1), f"{last - 1}-{BIRTH}"):
         connection = wire.begin("GET", path, headers={"Last-Event-ID": text})
-        assert [event["id"] for event in events_of(connection.streamed()[1])] == [f"{last}-1"]
+        assert [event["id"] for event in events_of(connection.streamed()[1])] == [f"{last}-{BIRTH}"]
 
 
 def test_all_conversations_are_followed(bot: Bot) -> None:

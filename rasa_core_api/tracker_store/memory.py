@@ -73,7 +73,8 @@ class MemoryStore(TrackerStore):
         self._now = now
         self._claims: dict[str, tuple[str, float]] = {}  # owner, and the clock's seconds at the end
         self._reminders: dict[tuple[str, str], Reminder] = {}
-        self._order = AppendOrder()
+        begun = int(clock.seconds() * 1_000_000)  # what an earlier process counted was below
+        self._order = AppendOrder(begun + 1)
         self._roles: dict[str, tuple[str, float]] = {}
         self._slices = Slices(clock)
         self._max_conversations = max_conversations
@@ -82,7 +83,7 @@ class MemoryStore(TrackerStore):
         self._by_use: OrderedDict[str, _Log] = OrderedDict()  # least recently used first
         self._pins: Counter[str] = Counter()
         self._bytes = 0
-        self._born = 0
+        self._born = begun
         self._dropped = 0
         self._reported = 0
         self._next_report: IDelayedCall | None = None

@@ -9,11 +9,11 @@ MOST = 1_000_000
 
 
 class AppendOrder:
-    """Positions count from 1; each stands for one append: sender id, number of its first event, count, birth."""
+    """Positions count from `first`; each is one append: sender id, number of its first event, count, birth."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 1) -> None:
         self._entries: list[tuple[str, int, int, int]] = []
-        self._first = 1  # position of the first entry
+        self._first = first  # position of the first entry
         self._wanted = False
         self.cursors: dict[str, str] = {}
 
