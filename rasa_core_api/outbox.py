@@ -23,7 +23,7 @@ from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration, NotBuilt, RasaCoreError
 from rasa_core_api.tracker_store import TrackerStore
-from rasa_core_api.tracker_store.turns import FeedEntry
+from rasa_core_api.tracker_store.turns import FEED_SIZE, FeedEntry
 
 log = Logger()
 T = TypeVar("T")
@@ -70,6 +70,7 @@ class Outbox:
     _until: float = field(default=0.0, init=False)  # when the role ends
     _open: bool = field(default=False, init=False)
     _size: int = field(default=BATCH, init=False)  # messages of the next batch
+    _full: bool = field(default=False, init=False)  # there may be more than was read at once
     _begun: tuple[str, int] = field(default=("", 0), init=False)  # an append, and how much of it was sent
     _failures: int = field(default=0, init=False)
     _stalled: int = field(default=0, init=False)  # failures since the broker took something
@@ -152,7 +153,7 @@ class Outbox:
                 self._news = False
                 found = await self._next()
                 self._well()
-                if found == ENTRIES or (found and self._stopping):
+                if found and (self._full or self._stopping):
                     continue
                 if self._stopping:
                     return
@@ -203,6 +204,7 @@ class Outbox:
         if len(entries) == ENTRIES and after is not None:
             await self._tell_gap(after)
         messages: list[Message] = list(chain.from_iterable([messages_of(entry) for entry in entries]))
+        self._full = len(entries) == ENTRIES or sum([len(message.body) for message in messages]) >= FEED_SIZE // 2
         await self._slices.breathe()
         position, begun = self._begun
         sent = begun if position == entries[0].position else 0

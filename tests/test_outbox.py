@@ -17,6 +17,7 @@ from rasa_core_api.exceptions import InvalidConfiguration, NotBuilt, StoreUnavai
 from rasa_core_api.outbox import BATCH, LEASE, LONGEST_PAUSE, NAME, TIME_LIMIT, Outbox
 from rasa_core_api.tracker_store import memory_order
 from rasa_core_api.tracker_store.memory import MemoryStore
+from rasa_core_api.tracker_store.turns import FeedEntry
 from tests.brokers.fakes import FakeBroker
 
 
@@ -110,6 +111,24 @@ def test_a_burst_goes_out_in_batches(bench: Bench) -> None:
         outbox.wake("s")
     bench.run(1)
     assert len(broker.batches) == 2 and broker.seqs("s1") == list(range(100))
+
+
+def test_large_appends_follow_one_another(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the store hands over fewer than were asked for, since they are large, nobody waits for news."""
+    feed = bench.store.feed
+
+    async def cut(after: str | None, limit: int) -> list[FeedEntry]:
+        return (await feed(after, limit))[:1]
+
+    monkeypatch.setattr(bench.store, "feed", cut)
+    monkeypatch.setattr("rasa_core_api.outbox.FEED_SIZE", 100)
+    broker = FakeBroker()
+    outbox = bench.outbox(broker)
+    for number in range(5):
+        bench.append(f"s{number}")
+    outbox.wake("s4")
+    bench.run(1)
+    assert [message.sender_id for message in broker.taken] == [f"s{number}" for number in range(5)]
 
 
 def test_other_processes_appends_are_found(bench: Bench) -> None:

@@ -148,6 +148,7 @@ class TrackerStore(ABC):
     async def feed(self, after: str | None, limit: int) -> list[FeedEntry]:
         """What was appended after a position, at most `limit` entries; None begins with the oldest kept.
 
+        There may be fewer than there are, where their events have `FEED_SIZE` characters of JSON or more.
         Entries of one conversation come in their order, and none is ever added before one that was handed out. What was
         replaced or deleted since is not there any more. Raises `InvalidParameter` for what is no position.
         """

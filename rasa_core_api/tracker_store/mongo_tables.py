@@ -18,7 +18,7 @@ from typing import Any
 
 from rasa_core_api.exceptions import ConversationHeld, StoreConflict, StoreUnavailable
 from rasa_core_api.tracker_store.checks import conflict, position_of, unknown_cursor
-from rasa_core_api.tracker_store.turns import FORGOTTEN, Earlier, Reminder, TurnNote
+from rasa_core_api.tracker_store.turns import FEED_SIZE, FORGOTTEN, Earlier, Reminder, TurnNote
 
 #: Bytes of an append; MongoDB takes documents of up to 16 MB.
 MAX_APPEND = 15 << 20
@@ -445,13 +445,16 @@ class MongoTables:
     def feed(self, after: str | None, limit: int) -> list[tuple[int, str, int, str]]:
         """Position, sender id, number of the first event and the events' text; it waits before a gap for a while."""
         found: list[tuple[int, str, int, str]] = []
-        last = position_of(after)
+        last, size = position_of(after), 0
         for block in self.blocks.find({"position": {"$gt": last}}).sort("position", 1).limit(limit):
             position = block["position"]
             if position > last + 1 and last and self._now() - block["stored"] < GAP:
                 break  # the one before may be under way
             last = position
             found.append((position, block["sender_id"], block["seq"], block["events"]))
+            size += len(block["events"])
+            if size >= FEED_SIZE:
+                break
         return found
 
     def feed_end(self) -> int:

@@ -13,7 +13,7 @@ from rasa_core_api.tracker_store.postgres_notes import reminder_of
 from rasa_core_api.tracker_store.postgres_session import Session, key_of, unavailable
 from rasa_core_api.tracker_store.postgres_statements import LIST_LOCK
 from rasa_core_api.tracker_store.threads import CallJob, Job
-from rasa_core_api.tracker_store.turns import Earlier, Reminder
+from rasa_core_api.tracker_store.turns import FEED_SIZE, Earlier, Reminder
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -231,11 +231,13 @@ def read_feed(connection: Connection[Any], after: str | None, limit: int) -> lis
     """Position, sender id, number of the first event and the events' text of each block."""
     xid, position = position_of(after)
     return connection.execute(
-        "SELECT b.xid::text || '-' || b.position, c.sender_id, b.seq, b.events FROM rasa_core_api_blocks b"
-        " JOIN rasa_core_api_conversations c ON c.id = b.conversation"
+        "SELECT xid::text || '-' || position, sender_id, seq, events FROM ("
+        "SELECT b.xid, b.position, c.sender_id, b.seq, b.events, sum(octet_length(b.events))"
+        " OVER (ORDER BY b.xid, b.position ROWS UNBOUNDED PRECEDING) - octet_length(b.events) AS before"
+        " FROM rasa_core_api_blocks b JOIN rasa_core_api_conversations c ON c.id = b.conversation"
         " WHERE (b.xid, b.position) > (%s::text::xid8, %s) AND b.xid < pg_snapshot_xmin(pg_current_snapshot())"
-        " ORDER BY b.xid, b.position LIMIT %s",
-        (xid, position, limit),
+        " ORDER BY b.xid, b.position LIMIT %s) f WHERE before < %s ORDER BY xid, position",
+        (xid, position, limit, FEED_SIZE),
     ).fetchall()
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 
-from rasa_core_api.tracker_store.turns import FORGOTTEN
+from rasa_core_api.tracker_store.turns import FEED_SIZE, FORGOTTEN
 
 #: Appends that the feed remembers: where nobody keeps a cursor, and at the most.
 KEPT, MOST = 10_000, 1_000_000
@@ -321,8 +321,9 @@ FORGET = Script(_COMMON + "return forget(ARGV[1], ARGV[2], ARGV[3])")
 #: position to go on after, how many -> {position, sender, number, events joined by line breaks} each
 FEED = Script(
     _COMMON
+    + f"local FEED_SIZE = {FEED_SIZE}\n"
     + """
-local answer = {}
+local answer, size = {}, 0
 for _, entry in ipairs(redis.call('XRANGE', prefix .. 'feed', '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
   local sender, seq, count = entry[2][2], tonumber(entry[2][4]), tonumber(entry[2][6])
   local start = bounds(sender)
@@ -332,6 +333,8 @@ for _, entry in ipairs(redis.call('XRANGE', prefix .. 'feed', '(' .. ARGV[1], '+
     events = table.concat(found, string.char(10))
   end
   answer[#answer + 1] = {entry[1], sender, text(seq), events}
+  size = size + #events
+  if size >= FEED_SIZE then break end
 end
 return answer
 """

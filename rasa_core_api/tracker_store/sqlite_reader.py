@@ -15,7 +15,7 @@ from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import unknown_cursor
 from rasa_core_api.tracker_store.sqlite_file import connect, unavailable
 from rasa_core_api.tracker_store.threads import CallJob
-from rasa_core_api.tracker_store.turns import Earlier, Reminder
+from rasa_core_api.tracker_store.turns import FEED_SIZE, Earlier, Reminder
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -172,11 +172,20 @@ def read_reminders(connection: Connection, condition: str, values: tuple[Any, ..
 
 def read_feed(connection: Connection, after: int, limit: int) -> list[tuple[int, str, int, str]]:
     """Position, sender id, number of the first event and the events' text of each block."""
-    return connection.execute(
+    found: list[tuple[int, str, int, str]] = []
+    size = 0
+    rows = connection.execute(
         "SELECT position, sender_id, seq, events FROM blocks JOIN conversations ON id = conversation"
         " WHERE position > ? ORDER BY position LIMIT ?",
         (after, limit),
-    ).fetchall()
+    )
+    for row in rows:
+        found.append(row)
+        size += len(row[3])
+        if size >= FEED_SIZE:
+            break
+    rows.close()
+    return found
 
 
 def read_value(connection: Connection, statement: str, values: tuple[Any, ...] = ()) -> Any:

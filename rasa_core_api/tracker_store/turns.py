@@ -92,6 +92,10 @@ FORGOTTEN = "{}"
 NO_NOTE = TurnNote()
 
 
+#: Characters of JSON after which a feed is cut: whoever asks for many large appends gets fewer at once.
+FEED_SIZE = 8 << 20
+
+
 @frozen
 class FeedEntry:
     """What one append added: `position` is its place in the order of all appends of the store."""

@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 from rasa_core_api.exceptions import ConversationHeld, InvalidParameter, StoreConflict
 from rasa_core_api.open_turns import OPEN, open_note
 from rasa_core_api.tracker_store import TrackerStore
-from rasa_core_api.tracker_store.turns import Earlier, Reminder, Tail, TurnNote
+from rasa_core_api.tracker_store.turns import FEED_SIZE, Earlier, Reminder, Tail, TurnNote
 
 from .stores import slots, texts, wait
 
@@ -300,6 +300,22 @@ def test_feed(store: TrackerStore) -> None:
     assert flat(whole[-1].position, 10) == [("c", 0, texts(slots(9)))]
     with pytest.raises(InvalidParameter):
         wait(store.feed("nonsense\n", 10))
+
+
+def test_feed_of_large_appends(store: TrackerStore) -> None:
+    """What is read at once has a bound, whatever was said; each entry comes, in order."""
+    begin = after = wait(store.feed_end())
+    large = "x" * (FEED_SIZE // 3)
+    for number in range(7):
+        wait(store.append(f"s{number}", 0, slots(large if number else 4 * large)))
+    found = []
+    while entries := wait(store.feed(after, 5)):
+        after = entries[-1].position
+        found.append([entry.sender_id for entry in entries])
+    assert [name for names in found for name in names] == [f"s{number}" for number in range(7)]
+    if store.name != "memory":  # which has all of it in memory anyway
+        assert found == [["s0"], ["s1", "s2", "s3"], ["s4", "s5", "s6"]]
+    assert [entry.sender_id for entry in wait(store.feed(begin, 1))] == ["s0"]
 
 
 def test_feed_without_what_is_gone(store: TrackerStore) -> None:
