@@ -276,7 +276,8 @@ async def _change(
 
         domain = load_core(Path(options.core), refuse_classes).domain
         claims = Claims(store, reactor, secrets.token_hex(16))
-        work = partial(_mask, store, domain, claims, Slices(reactor))
+        again = options.older_than is None  # as every night, when answers are no longer kept
+        work = partial(_mask, store, domain, claims, Slices(reactor), again)
     report = Report(stderr, "deleted" if options.command == "delete" else "anonymised", reactor.seconds)
     chosen = await _chosen(store, options)
     for sender_id in chosen:
@@ -296,13 +297,15 @@ async def _change(
     return 0 if options.dry_run else report.finish()
 
 
-async def _mask(store: TrackerStore, domain: Domain, claims: Claims, slices: Slices, sender_id: str) -> bool:
+async def _mask(
+    store: TrackerStore, domain: Domain, claims: Claims, slices: Slices, again: bool, sender_id: str
+) -> bool:
     """Anonymise a conversation, which a server may be talking in: what it stored meanwhile would be lost."""
     tail = await store.read(sender_id, 0, 0)
     if tail is None:
         return False
     async with claims.over(sender_id, tail.end, birth=tail.birth):
-        return await mask(store, sender_id, domain, claims.owner, slices.breathe)
+        return await mask(store, sender_id, domain, claims.owner, slices.breathe, again)
 
 
 async def _chosen(store: TrackerStore, options: argparse.Namespace) -> list[str]:

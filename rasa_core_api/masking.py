@@ -18,11 +18,17 @@ _AT_ONCE = 128
 
 
 async def mask(
-    store: TrackerStore, sender_id: str, domain: Domain, owner: str, breathe: Callable[[], Awaitable[None]]
+    store: TrackerStore,
+    sender_id: str,
+    domain: Domain,
+    owner: str,
+    breathe: Callable[[], Awaitable[None]],
+    again: bool = True,
 ) -> bool:
     """Anonymise one conversation; whether there was one. Raises `ConversationHeld`.
 
-    The answers that are kept for requests that may come again become empty, reminders stay.
+    The answers that are kept for requests that may come again become empty, reminders stay. Without `again` a log
+    that is anonymous already is left as it is, with its answers: those who follow it get it only once.
     """
     tail = await store.read(sender_id)
     if tail is None:
@@ -31,6 +37,8 @@ async def mask(
     for begin in range(0, len(tail.events), _AT_ONCE):
         events += anonymised(tail.events[begin : begin + _AT_ONCE], domain)
         await breathe()
+    if not again and events == tail.events:
+        return True
     shift = tail.end - tail.start  # the new log begins where the old one ends
     reminders = [evolve(each, seq=each.seq + shift) for each in await reminders_of(store, sender_id)]
     await store.replace(sender_id, events, TurnNote(owner=owner, reminders=reminders, forgets=True))

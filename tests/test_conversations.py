@@ -294,6 +294,24 @@ def test_anonymise(tmp_path: Path, conformance: Path) -> None:
     assert b"Reykjavik" not in (tmp_path / "a.db").read_bytes()
 
 
+def test_anonymise_by_age_every_night(tmp_path: Path, conformance: Path) -> None:
+    """What is anonymous already is left as it is, and so not published once more; what was named is done anew."""
+    file = endpoints(tmp_path, "a")
+    with stored(tmp_path, "a") as store:
+        wait(store.append("u", 0, turn("my Reykjavik secret")))
+    model = conformance / "models" / "rasa-core-0.11.12" / "cafe-memo"
+
+    def start(*chosen: str) -> int:
+        assert command("anonymise", "--endpoints", file, "-d", model, *chosen)[0] == 0
+        with stored(tmp_path, "a") as store:
+            tail = wait(store.read("u"))
+        assert tail is not None and "Reykjavik" not in str(tail.events)
+        return tail.start
+
+    assert [start("--older-than", "30") for _ in range(3)] == [4, 4, 4]
+    assert start("u") == 8
+
+
 def test_anonymise_beside_a_server(tmp_path: Path, conformance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server's turn waits meanwhile, and one that it stored just before is not lost: the conversation is left out."""
     file = endpoints(tmp_path, "a")
