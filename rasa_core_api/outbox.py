@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rasa_core_api.brokers import BrokerFailed, EventBroker, Message, MessageRefused, messages_of
+from rasa_core_api.brokers import BATCH, BrokerFailed, EventBroker, Message, MessageRefused, messages_of
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration, NotBuilt, RasaCoreError
@@ -30,9 +30,8 @@ T = TypeVar("T")
 
 #: Name of the cursor and of the role.
 NAME = "event_broker"
-#: Appends that are read at once, and messages of one batch.
+#: Appends that are read at once.
 ENTRIES = 200
-BATCH = 500
 #: Seconds: between looks for what other processes stored; from the first news to the reading, so that a burst is read
 #: at once; that the role lasts unless it is renewed; that opening, and one batch, may take; that closing may take.
 POLL = 1.0
@@ -228,7 +227,7 @@ class Outbox:
         After a failure batches begin with one message and grow, so that a broker which takes little gets on, and one
         message that it never takes is found.
         """
-        batch = messages[sent : sent + self._size]
+        batch = messages[sent : sent + min(self._size, self._broker.at_once)]
         try:
             await self._limited(self._broker.publish(batch), TIME_LIMIT)
         except MessageRefused as error:

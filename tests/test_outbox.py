@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from rasa_core_api.brokers import Message
+from rasa_core_api.brokers import BATCH, Message
 from rasa_core_api.concurrency import Slices
 from rasa_core_api.events import SlotSet
 from rasa_core_api.exceptions import InvalidConfiguration, NotBuilt, StoreUnavailable
-from rasa_core_api.outbox import BATCH, LEASE, LONGEST_PAUSE, NAME, TIME_LIMIT, Outbox
+from rasa_core_api.outbox import LEASE, LONGEST_PAUSE, NAME, TIME_LIMIT, Outbox
 from rasa_core_api.tracker_store import memory_order
 from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.turns import FeedEntry
@@ -298,6 +298,19 @@ def test_a_broker_that_takes_little(bench: Bench) -> None:
     assert broker.seqs("u") == list(range(10))
     bench.run(3)
     assert outbox.status() == {"type": "fake", "state": "publishing", "published": 10}
+
+
+def test_a_broker_that_takes_one_at_a_time(bench: Bench) -> None:
+    """It gets no more at once than it asks for, for as long as it does."""
+    broker = FakeBroker()
+    outbox = bench.outbox(broker)
+    broker.most = 1
+    bench.append(count=5, tell=outbox)
+    bench.run(1)
+    broker.most = BATCH
+    bench.append(count=5, tell=outbox)
+    bench.run(1)
+    assert broker.batches == [1, 1, 1, 1, 1, 5] and broker.seqs("u") == list(range(10))
 
 
 def test_a_failure_of_any_kind_repeats_one_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,9 @@ from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.jsontext import encode
 from rasa_core_api.tracker_store.turns import FeedEntry
 
+#: Messages of one publication.
+BATCH = 500
+
 
 class BrokerFailed(RasaCoreError):
     """A broker cannot be reached or did not take what it was sent; it is tried again.
@@ -58,6 +61,11 @@ class EventBroker(ABC):
     """
 
     name: ClassVar[str] = ""
+
+    @property
+    def at_once(self) -> int:
+        """Messages that it is given at once, at the most; one at a time where it may take any but the one before."""
+        return BATCH
 
     @abstractmethod
     async def open(self) -> None:

@@ -12,7 +12,7 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapCl
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.python.failure import Failure
 
-from rasa_core_api.brokers import BrokerFailed, EventBroker, Message, MessageRefused
+from rasa_core_api.brokers import BATCH, BrokerFailed, EventBroker, Message, MessageRefused
 from rasa_core_api.exceptions import InvalidConfiguration
 
 DEFAULT_QUEUE = "rasa_core_events"
@@ -21,6 +21,8 @@ PORTS = {"amqp": 5672, "amqps": 5671}
 HEARTBEAT = 30
 #: Seconds that a server may take nothing, for want of memory or disk.
 BLOCKED = 8
+#: Seconds after a rejection in which messages go one by one.
+CAREFUL = 600.0
 #: Seconds for a polite end.
 _GOODBYE = 2.0
 
@@ -67,6 +69,12 @@ class PikaBroker(EventBroker):
         self._queue = queue
         self._protocol: Any = None
         self._channel: Any = None
+        self._careful_until = 0.0
+
+    @property
+    def at_once(self) -> int:
+        """A queue that is full rejects a message, and may take those behind it: they would arrive before it."""
+        return BATCH if self._reactor.seconds() >= self._careful_until else 1
 
     async def open(self) -> None:
         from rasa_core_api.brokers import pika_connection
@@ -133,6 +141,8 @@ class PikaBroker(EventBroker):
             return
         error = results[taken]
         assert error is not None
+        if pika_connection.is_rejection(error):
+            self._careful_until = self._reactor.seconds() + CAREFUL
         if len(messages) == 1 and pika_connection.is_too_large(error):
             raise MessageRefused(pika_connection.reason(error))
         raise self._failed(pika_connection.reason(error, self._protocol), taken)

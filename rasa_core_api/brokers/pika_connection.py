@@ -47,6 +47,11 @@ def reason(error: BaseException, connection: Connection | None = None) -> str:
     return said[0] if said and isinstance(error, AMQPError) else type(error).__name__
 
 
+def is_rejection(error: BaseException) -> bool:
+    """Whether the queue did not take a message, while the channel goes on."""
+    return isinstance(error, NackError)
+
+
 def is_too_large(error: BaseException) -> bool:
     """Whether this is how a server refuses the size of a message, where it was only one."""
     return isinstance(error, ChannelClosedByBroker) and error.reply_code == _PRECONDITION_FAILED

@@ -8,13 +8,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from rasa_core_api.brokers import BrokerFailed, EventBroker, Message, MessageRefused
+from rasa_core_api.brokers import BATCH, BrokerFailed, EventBroker, Message, MessageRefused
 
 
 class FakeBroker(EventBroker):
     """`mode` is "up", "down" (refuses), "hangs" (answers nothing) or "deaf" (takes a batch, confirms nothing).
 
-    `room` is how many messages it still takes, `never` the numbers of those that it never takes.
+    `room` is how many messages it still takes, `never` the numbers of those that it never takes, `most` how
+    many it takes at once.
     """
 
     name = "fake"
@@ -27,6 +28,11 @@ class FakeBroker(EventBroker):
         self.is_open = False
         self.room = 1 << 30
         self.never: set[int] = set()
+        self.most = BATCH
+
+    @property
+    def at_once(self) -> int:
+        return self.most
 
     async def open(self) -> None:
         self.opened += 1
