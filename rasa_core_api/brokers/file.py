@@ -25,6 +25,7 @@ class FileBroker(EventBroker):
     def __init__(self, path: Path, run: Runner) -> None:
         self._path = path
         self._run = run
+        self._named = False  # a file of this name was synced with its directory
 
     async def open(self) -> None:
         await self._run(lambda: self._append(b""))
@@ -47,8 +48,20 @@ class FileBroker(EventBroker):
                 size = _end(descriptor, size)
             _write(descriptor, data, size)
             os.fdatasync(descriptor)
+            if not (self._named and found.st_size):
+                _sync_name(self._path)
+                self._named = True
         finally:
             os.close(descriptor)
+
+
+def _sync_name(path: Path) -> None:
+    """A file that was just made is not lost by a power cut."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _end(descriptor: int, size: int) -> int:

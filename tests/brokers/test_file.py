@@ -112,6 +112,29 @@ def test_a_file_that_was_rotated_away(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["seq"] == 1
 
 
+def test_a_new_file_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file is made, its name is synced, too, before the cursor moves."""
+    path = tmp_path / "events.log"
+    broker = FileBroker(path, inline)
+    synced: list[str] = []
+    sync = os.fsync
+
+    def told(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", told)
+    do(broker.publish(messages(0)))
+    do(broker.publish(messages(1)))
+    assert synced == [str(tmp_path)]
+    path.unlink()
+    do(broker.publish(messages(2)))
+    do(broker.publish(messages(3)))
+    assert synced == [str(tmp_path)] * 2
+    do(FileBroker(path, inline).publish(messages(4)))  # another process may have ended in between
+    assert synced == [str(tmp_path)] * 3
+
+
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     """That is an outage like any other."""
     with pytest.raises(OSError):
