@@ -11,7 +11,13 @@ from attrs import define, field, frozen
 from rasa_core_api.constants import JSON
 from rasa_core_api.events import Event, ReminderScheduled
 from rasa_core_api.events.reading import EventReader
-from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, RasaCoreError, StoreConflict
+from rasa_core_api.exceptions import (
+    ConversationHeld,
+    InvalidConfiguration,
+    InvalidParameter,
+    RasaCoreError,
+    StoreConflict,
+)
 from rasa_core_api.jsontext import decode
 from rasa_core_api.reminders import due_at, unfired
 from rasa_core_api.tracker_store import TrackerStore
@@ -184,10 +190,10 @@ class Target:
 
     @contextmanager
     def alone(self, sender_id: str) -> Iterator[None]:
-        """One conversation that a server is talking in is left out, and does not end the run."""
+        """One conversation that a server is talking in, or whose id no store takes, is left out: the run goes on."""
         try:
             yield
-        except (ConversationHeld, StoreConflict) as error:
+        except (ConversationHeld, InvalidParameter, StoreConflict) as error:
             self.report.one_failed(f"the conversation {named(sender_id)}: {error}")
 
     async def _put(self, sender_id: str, events: Sequence[Event], waiting: Waiting) -> None:

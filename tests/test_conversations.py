@@ -201,6 +201,16 @@ def test_bad_lines(tmp_path: Path, line: str, words: str) -> None:
     assert command("list", "--endpoints", file)[1] == "good\n"
 
 
+def test_an_id_that_no_store_takes(tmp_path: Path) -> None:
+    """It is left out and named, and does not end a run of many."""
+    file = endpoints(tmp_path, "one")
+    line = '{"sender_id": "%s", "events": [{"event": "restart"}]}\n'
+    ids = ("one", "n\\u0000l", "x" * 40_000, "two")
+    code, _, said = command("import", "--endpoints", file, given="".join(line % each for each in ids))
+    assert code == 1 and "'n\\x00l'" in said and "2 conversations stored, 2 left out" in said
+    assert len(said) < 1_000 and command("list", "--endpoints", file)[1] == "one\ntwo\n"
+
+
 def test_memory_cannot_be_reached(tmp_path: Path) -> None:
     """A store in another process's memory is refused by key."""
     file = tmp_path / "memory.yml"
