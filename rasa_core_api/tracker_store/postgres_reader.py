@@ -24,6 +24,18 @@ RawTail = tuple[int, int, int, list[str], int]
 #: Milliseconds that whoever lists waits for those who begin conversations at that moment.
 _PATIENCE = 1_000
 
+_LAST_ROW = "(SELECT coalesce(max(id), 0) FROM rasa_core_api_conversations)"
+# One statement: the lock is not held while an answer is on its way, or where this process sleeps. That the row is the
+# last one of when the statement began, before it waited, does no harm.
+_LAST_ROW_WAITING = f"""
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', %(patience)s, TRUE) AS setting
+), held AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(%(lock)s)::text AS lock FROM patience WHERE setting IS NOT NULL
+)
+SELECT {_LAST_ROW} FROM held WHERE lock IS NOT NULL
+"""
+
 _LOOK = """
 SELECT u.number, c.id, c.first_seq, c.end_seq,
     CASE WHEN c.claim_owner <> u.owner THEN extract(epoch FROM c.claim_until - clock_timestamp()) END,
@@ -179,14 +191,10 @@ def _last_row(connection: Connection[Any]) -> int:
     """
     import psycopg
 
-    last = "SELECT coalesce(max(id), 0) FROM rasa_core_api_conversations"
     try:
-        with connection.transaction():
-            connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}ms'".encode())
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LIST_LOCK,))
-            found = connection.execute(last).fetchone()
+        found = connection.execute(_LAST_ROW_WAITING, {"patience": str(_PATIENCE), "lock": LIST_LOCK}).fetchone()
     except psycopg.errors.LockNotAvailable:
-        found = connection.execute(last).fetchone()
+        found = connection.execute(f"SELECT {_LAST_ROW}".encode()).fetchone()
     assert found is not None
     return int(found[0])
 
