@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +43,8 @@ GOOD = 10.0
 ATTEMPTS = 5
 #: Seconds that a worker gets until it serves, to take an uploaded model, and to end its turns.
 READY_LIMIT, INSTALL_LIMIT, STOP_LIMIT = 300.0, 120.0, 30.0
-
+#: How a worker ends that is asked to while it starts.
+_ASKED = (-signal.SIGTERM, 128 + signal.SIGTERM)
 
 #: Where uploaded models lie for the workers: a directory's name begins so, and its parent holds the lock in it.
 _SHARED, _LOCK = "rasa_core_api-workers-", "parent.lock"
@@ -143,11 +145,18 @@ class Supervisor:
         self._spread(now)
 
     def _begin(self, seat: _Seat, now: float) -> None:
-        before, seat.owner = seat.owner, self._new_owner()
-        seat.child = self._start(seat.number, seat.owner, before)
-        seat.since = now
+        owner = self._new_owner()
+        try:
+            seat.child = self._start(seat.number, owner, seat.owner)
+        except OSError as error:  # no process, memory or descriptor is left, or the interpreter is just being replaced
+            what = f"worker {seat.number} could not be started ({error})"
+            self._again(seat, f"{what} and is tried again", what, now)
+            return
+        seat.owner, seat.since = owner, now
         seat.told = seat.serves = seat.hangs = False
         seat.installing.clear()
+        if self._stop_since is not None:  # the signal came meanwhile, and this one was not there to be told
+            seat.child.signal(signal.SIGTERM)
 
     def _heard(self, seat: _Seat, child: Child, message: Mapping[str, Any], now: float) -> None:
         if "ready" in message:
@@ -184,23 +193,30 @@ class Supervisor:
         seat.installing.clear()
         served, seat.serves = seat.serves, False
         if self._stop_since is not None:
-            if status != 0:
+            if status != 0 and (served or status not in _ASKED):
                 self.status = 1
             return
         how = f"signal {-status}" if status < 0 else f"status {status}"
         if served and now >= seat.since + GOOD:
             seat.failures = 0
+        failed = status > 0 or seat.hangs  # by itself; somebody may have ended it, too
+        reason = f"worker {seat.number} could not start ({how}); what it said stands above"
+        what = f"worker {seat.number} (process {pid}) ended with {how} and is replaced"
+        self._again(seat, what, reason if failed else None, now)
+
+    def _again(self, seat: _Seat, what: str, reason: str | None, now: float) -> None:
+        """Start it again, in a while; or give up, where none has served yet and this `reason` will keep all from it."""
+        if self._stop_since is not None:
+            return
         pause = PAUSES[min(seat.failures, len(PAUSES) - 1)]
         seat.failures += 1
-        failed = status > 0 or seat.hangs  # by itself; somebody may have ended it, too
-        if failed and not self._one_was_up:  # what keeps it from serving will keep the others, too
-            self._give_up(f"worker {seat.number} could not start ({how}); what it said stands above", now)
+        if reason is not None and not self._one_was_up:
+            self._give_up(reason, now)
         elif seat.failures >= ATTEMPTS and not any(each.serves for each in self._seats):
             self._give_up(f"worker {seat.number} ended {seat.failures} times in a row and no other one serves", now)
         else:
             seat.next_start = now + pause
-            log.error("worker {number} (process {pid}) ended with {how} and is replaced{when}",
-                      number=seat.number, pid=pid, how=how, when=f" in {pause:g} s" if pause else "")  # fmt: skip
+            log.error("{what}{when}", what=what, when=f" in {pause:g} s" if pause else "")
 
     def _give_up(self, reason: str, now: float) -> None:
         log.critical("the server gives up: {reason}", reason=reason)
@@ -322,7 +338,8 @@ def supervise(settings: RunSettings, environ: Mapping[str, str]) -> int:
 
     def start(number: int, owner: str, predecessor: str) -> Process:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as undo:
+            undo.callback(ours.close)
             told = {"number": number, "of": settings.workers, "listens": bound.fileno(), "line": theirs.fileno(),
                     "shared": shared}  # fmt: skip
             process = subprocess.Popen(
@@ -337,6 +354,7 @@ def supervise(settings: RunSettings, environ: Mapping[str, str]) -> int:
                 pass_fds=(bound.fileno(), theirs.fileno()),
                 start_new_session=True,  # Ctrl-C is for the parent, which tells its workers
             )
+            undo.pop_all()
         ours.setblocking(False)
         child = Process(process, ours)
         children.append(child)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +63,13 @@ class House:
     def __init__(self, count: int = 2) -> None:
         self.children: list[FakeChild] = []
         self.ups = 0
+        self.during_start: Callable[[], None] = lambda: None
         self.now = 0.0
         owners = iter(range(1000))
         self.supervisor = Supervisor(count, self._start, self._up, lambda: f"owner-{next(owners)}")
 
     def _start(self, number: int, owner: str, predecessor: str) -> FakeChild:
+        self.during_start()
         child = FakeChild(number, owner, predecessor, 100 + len(self.children))
         self.children.append(child)
         return child
@@ -235,6 +239,64 @@ def test_a_clean_stop(house: House) -> None:
     house.children[1].status = 0
     house.step()
     assert (house.supervisor.over, house.supervisor.status, len(house.children)) == (True, 0, 2)
+
+
+@pytest.mark.parametrize("status", [-signal.SIGTERM, 128 + signal.SIGTERM])
+def test_a_stop_while_they_start(status: int) -> None:
+    """A worker that did not serve yet ends by the signal itself, which is no failure."""
+    house = House()
+    house.step()
+    house.serve(house.children[0])
+    house.supervisor.stop(house.now)
+    house.children[0].status, house.children[1].status = 0, status
+    house.step()
+    assert (house.supervisor.over, house.supervisor.status) == (True, 0)
+
+
+def test_a_worker_that_ends_by_the_signal_while_it_serves(house: House) -> None:
+    """Its turns did not end in order, and the status tells."""
+    house.supervisor.stop(house.now)
+    house.children[0].status, house.children[1].status = 0, -signal.SIGTERM
+    house.step()
+    assert (house.supervisor.over, house.supervisor.status) == (True, 1)
+
+
+def test_a_stop_in_the_middle_of_a_start() -> None:
+    """A signal that comes while a process is being made reaches that process, too."""
+    house = House()
+    house.during_start = lambda: house.supervisor.stop(house.now)
+    house.step()
+    assert [child.signals for child in house.children] == [[signal.SIGTERM]]
+    house.children[0].status = -signal.SIGTERM
+    house.step(1.0)
+    assert (house.supervisor.over, house.supervisor.status, len(house.children)) == (True, 0, 1)
+
+
+def no_process() -> None:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def test_no_process_can_be_made(house: House) -> None:
+    """Where the system has no process left for the worker that replaces one, it is tried again, and the others serve."""
+    house.during_start = no_process
+    house.children[0].status = -signal.SIGKILL
+    for _ in range(ATTEMPTS + 1):
+        house.step(PAUSES[-1])
+    assert (len(house.children), house.children[1].signals) == (2, [])
+    house.during_start = lambda: None
+    house.step(PAUSES[-1])
+    new = house.children[2]
+    assert (new.number, new.predecessor) == (1, "owner-0")
+    house.serve(new)
+    assert not house.supervisor.over
+
+
+def test_no_process_can_be_made_in_the_beginning() -> None:
+    """Where that keeps the first worker from being started, the server gives up."""
+    house = House()
+    house.during_start = no_process
+    house.step()
+    assert (house.supervisor.over, house.supervisor.status) == (True, 1)
 
 
 def test_a_stop_that_hangs(house: House) -> None:
