@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +46,8 @@ READY_LIMIT, INSTALL_LIMIT, STOP_LIMIT = 300.0, 120.0, 30.0
 #: How a worker ends that is asked to while it starts.
 _ASKED = (-signal.SIGTERM, 128 + signal.SIGTERM)
 
+#: Seconds after which what lies for the workers in a temporary directory is made young again.
+YOUNG = 600.0
 #: Where uploaded models lie for the workers: a directory's name begins so, and its parent holds the lock in it.
 _SHARED, _LOCK = "rasa_core_api-workers-", "parent.lock"
 
@@ -373,9 +375,13 @@ def supervise(settings: RunSettings, environ: Mapping[str, str]) -> int:
         signal.signal(number, lambda got, _: supervisor.stop(time.monotonic(), hurry=got == signal.SIGINT))
     signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it wakes us
     signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+    young_until = 0.0
     try:
         while not supervisor.over:
             supervisor.step(time.monotonic())
+            if time.monotonic() >= young_until:
+                young_until = time.monotonic() + YOUNG
+                _keep_young(Path(shared))
             children[:] = [child for child in children if child.fileno() >= 0]
             _wait(woken, children)
     finally:
@@ -395,6 +401,13 @@ def _hold(directory: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _keep_young(directory: Path) -> None:
+    """Date a directory and its files to the present: what clears up temporary directories takes those of some days."""
+    for path in (directory, *directory.glob("*")):
+        with suppress(OSError):
+            os.utime(path)
 
 
 def _remove_left_over(directory: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rasa_core_api.supervisor import (
     STOP_LIMIT,
     Supervisor,
     _hold,
+    _keep_young,
     _remove_left_over,
     check,
 )
@@ -277,7 +279,7 @@ def no_process() -> None:
 
 
 def test_no_process_can_be_made(house: House) -> None:
-    """Where the system has no process left for the worker that replaces one, it is tried again, and the others serve."""
+    """Where the system has no process left for a worker's replacement it is tried again, and the others serve."""
     house.during_start = no_process
     house.children[0].status = -signal.SIGKILL
     for _ in range(ATTEMPTS + 1):
@@ -431,3 +433,14 @@ def test_what_killed_parents_left_is_removed(tmp_path: Path) -> None:
     _remove_left_over(tmp_path)
     os.close(held)
     assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, strange.name]
+
+
+def test_what_lies_for_workers_stays_young(tmp_path: Path) -> None:
+    """A cleaner of temporary directories does not find the uploaded model too old, nor what the workers share."""
+    model = tmp_path / "a.model"
+    model.touch()
+    for path in (model, tmp_path):
+        os.utime(path, (0, 0))
+    _keep_young(tmp_path)
+    _keep_young(tmp_path / "gone")
+    assert min(path.stat().st_mtime for path in (model, tmp_path)) > time.time() - 60
