@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
+from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.http.connections import Crowd
 from rasa_core_api.http.errors import BadRequest, HeadersTooLarge, HTTPError, RequestTimeout, TargetTooLong, answer_to
 from rasa_core_api.http.framing import header_fault, request_line
@@ -162,8 +163,8 @@ class ApiChannel(HTTPChannel):
         else:
             self.refuse(header_fault(getattr(self, "_HTTPChannel__header", b"")))  # the one that was looked at
 
-    def refuse(self, error: HTTPError) -> None:
-        """Answer what is no request, and close."""
+    def refuse(self, error: RasaCoreError) -> None:
+        """Answer what is no request, or one that is not waited for, and close."""
         if self._leaving:
             return
         site, transport = self.site, self.transport
@@ -176,8 +177,9 @@ class ApiChannel(HTTPChannel):
         for request in requests:
             request.connectionLost(Failure(ConnectionDone()))
         body = (encode(answer.body) + "\n").encode("ascii")
+        more = "".join(f"{name.decode('ascii')}: {value.decode('ascii')}\r\n" for name, value in answer.headers.items())
         head = (
-            f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\nContent-Type: application/json\r\n"
+            f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\nContent-Type: application/json\r\n{more}"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         assert transport is not None

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from rasa_core_api.http.spools import PART
+
 log = Logger()
 
 #: Silent seconds, seconds between two questions and unanswered ones after which the system drops a connection.
@@ -37,13 +39,16 @@ def keep_alive(listening: Any) -> None:
 
 
 def connections_within_reach(wanted: int) -> int:
-    """As many as wanted, or as half of this process's descriptors allow: a turn may need one for a call of its own."""
+    """As many as wanted, or as this process's descriptors allow.
+
+    A turn may need one for a call of its own, and one connection of `PART` one for its body.
+    """
     try:
         import resource
     except ImportError:  # not a Unix: it has no such limit
         return wanted
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    reach = wanted if soft == resource.RLIM_INFINITY else max(1, (soft - _RESERVE) // 2)
+    reach = wanted if soft == resource.RLIM_INFINITY else max(1, (soft - _RESERVE) * PART // (2 * PART + 1))
     if reach < wanted:
         log.debug(
             "{reach} connections at most, since this process may have {soft} open files", reach=reach, soft=soft

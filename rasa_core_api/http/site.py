@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -11,9 +12,11 @@ from twisted.web.http import Request as AnyRequest
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from rasa_core_api.exceptions import ServerBusy
 from rasa_core_api.http.channel import ApiChannel
 from rasa_core_api.http.connections import Crowd
 from rasa_core_api.http.refusals import Refusals
+from rasa_core_api.http.spools import IN_MEMORY, PART, TIMES, Spools
 from rasa_core_api.version import DEFAULT_COMPATIBILITY_VERSION
 
 log = Logger()
@@ -43,30 +46,60 @@ class _Sink(io.RawIOBase):
 
 
 class ApiRequest(Request):
-    """A request whose body is refused as soon as it is known to be too large.
+    """A request whose body is refused as soon as it is known to be too large, or to find no room.
 
-    The answer leaves at once, and the connection ends.
+    The answer leaves at once, and the connection ends. A body is in memory until it has more than `IN_MEMORY` bytes.
     """
 
     channel: Any
     content: Any
     _early = False  # the handler began before the body was complete
+    _on_disk: int | None = None  # bytes of the body in a file
 
     def gotLength(self, length: int | None) -> None:
         limit = self.channel.site.max_body
         if length is not None and length > limit:
             self._refuse(length)
         else:
-            Request.gotLength(self, length)
+            self.content = io.BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        if self.finished:
+        if self.finished or self.channel is None:
             return
-        Request.handleContentChunk(self, data)
-        size = self.content.tell()
+        size = self.content.tell() + len(data)
         if not self._early and size > self.channel.site.max_body:
             self.content.close()
             self._refuse(size)
+        elif self._early or size <= IN_MEMORY:
+            self.content.write(data)
+        else:
+            self._spool(data)
+
+    def _spool(self, data: bytes) -> None:
+        """Go on with the body in a file. Without a name: it is gone with its last descriptor, however we end."""
+        try:
+            if self._in_file(data):
+                return
+            error = ServerBusy("The server holds as many large bodies as it can, try again in a moment.")
+        except OSError as failed:
+            error = ServerBusy(f"The body cannot be kept: {failed.strerror}.")
+        self.channel.refuse(error)
+
+    def _in_file(self, data: bytes) -> bool:
+        spools = self.channel.site.spools
+        if self._on_disk is None:
+            if not spools.begin():
+                return False
+            self._on_disk = 0
+            self.notifyFinish().addBoth(lambda _: spools.end(self._on_disk))
+            data = self.content.getvalue() + data
+            self.content = tempfile.TemporaryFile()  # noqa: SIM115
+        if not spools.grow(len(data)):
+            return False
+        self._on_disk += len(data)
+        self.content.write(data)
+        self.content.flush()  # a full disk is found now, not where the body is read
+        return True
 
     def _refuse(self, size: int) -> None:
         """Answer now: the route's rights come first, then reading the body fails with 413."""
@@ -114,6 +147,8 @@ class ApiSite(Site):
         self.version = version
         self.refusals = refusals or Refusals(clock)
         self.crowd = Crowd(clock, max_connections)
+        files = None if max_connections is None else max(1, max_connections // PART)
+        self.spools = Spools(TIMES * max_body, files)
 
     def buildProtocol(self, addr: Any) -> Any:
         """A connection; None where there is no room."""

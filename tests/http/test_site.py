@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import tempfile
+
 import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
@@ -13,8 +17,9 @@ from rasa_core_api.http.channel import LINGER, SILENCE
 from rasa_core_api.http.reading import Bodies
 from rasa_core_api.http.routing import App, Route, Routes
 from rasa_core_api.http.sending import send_json
+from rasa_core_api.http.spools import IN_MEMORY, PART, TIMES
 from tests.http.conftest import MakeWire
-from tests.wire import Wire
+from tests.wire import Connection, Wire
 
 LIMIT = 1_000
 
@@ -22,13 +27,17 @@ LIMIT = 1_000
 class Bench:
     app = App()
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, limit: int = LIMIT) -> None:
         self.clock = clock
-        self.bodies = Bodies(LIMIT, Slices(clock))
+        self.bodies = Bodies(limit, Slices(clock))
 
     @app.route("/echo", methods=["POST"])
     async def echo(self, request: Request) -> bytes:
         return send_json(request, len(await self.bodies.value(request)))
+
+    @app.route("/text", methods=["POST"])
+    async def text(self, request: Request) -> bytes:
+        return send_json(request, await self.bodies.text(request))
 
     @app.route("/slow", methods=["POST"])
     async def slow(self, request: Request) -> bytes:
@@ -182,3 +191,82 @@ def test_nothing_ticks(clock: Clock, serve: MakeWire) -> None:
     wire.site.doStart()
     assert clock.getDelayedCalls() == []
     wire.site.doStop()
+
+
+LARGE = 4 * IN_MEMORY
+CHUNK = b"%x\r\n%s\r\n" % (IN_MEMORY, b" " * IN_MEMORY)
+
+
+class FilesMade:
+    """Counts the temporary files of the site; `error` is raised instead of making one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.error: OSError | None = None
+
+    def make(self) -> io.BytesIO:
+        if self.error is not None:
+            raise self.error
+        self.count += 1
+        return io.BytesIO()
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> FilesMade:
+    files = FilesMade()
+    monkeypatch.setattr(tempfile, "TemporaryFile", files.make)
+    return files
+
+
+def chunked(wire: Wire, *chunks: bytes) -> Connection:
+    connection = wire.connect()
+    connection.send(head("/text", "Transfer-Encoding: chunked") + b"".join(chunks))
+    connection.rounds()
+    return connection
+
+
+def test_small_bodies_stay_in_memory(clock: Clock, serve: MakeWire, files: FilesMade) -> None:
+    """A body in chunks, whose length nobody knows, takes no descriptor while it is small; a large one does."""
+    wire = serve(Bench(clock, LARGE).app.resource(), LARGE)
+    assert chunked(wire, b"2\r\n{}\r\n", b"0\r\n\r\n").response("POST").json() == "{}"
+    assert files.count == 0
+    response = chunked(wire, CHUNK, CHUNK, b"2\r\n{}\r\n", b"0\r\n\r\n").response("POST")
+    assert len(response.json()) == 2 * IN_MEMORY + 2
+    assert files.count == 1
+
+
+def test_large_bodies_at_once(clock: Clock, serve: MakeWire, files: FilesMade) -> None:
+    """Of large bodies that arrive as many are taken as leave descriptors for calls; small ones always."""
+    wire = serve(Bench(clock, LARGE).app.resource(), LARGE, max_connections=2 * PART)
+    slow = [chunked(wire, CHUNK, CHUNK) for _ in range(2)]
+    refused = chunked(wire, CHUNK, CHUNK).response("POST")
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["reason"] == "Unavailable"
+    assert chunked(wire, b"2\r\n{}\r\n", b"0\r\n\r\n").response("POST").status == 200
+    slow[0].hang_up()
+    slow[1].send(b"0\r\n\r\n")
+    slow[1].rounds()
+    assert slow[1].response("POST").status == 200
+    assert (wire.site.spools.files, wire.site.spools.size) == (0, 0)  # type: ignore[attr-defined]
+    assert chunked(wire, CHUNK, CHUNK, b"0\r\n\r\n").response("POST").status == 200
+
+
+def test_large_bodies_together(clock: Clock, serve: MakeWire, files: FilesMade) -> None:
+    """All large bodies together have a limit, too: a disk is not filled by whoever sends slowly."""
+    wire = serve(Bench(clock, LARGE).app.resource(), LARGE)
+    slow = [chunked(wire, CHUNK, CHUNK, CHUNK) for _ in range(4 * TIMES // 3)]
+    assert wire.site.spools.size <= TIMES * LARGE  # type: ignore[attr-defined]
+    assert chunked(wire, CHUNK, CHUNK, CHUNK).response("POST").status == 503
+    for connection in slow:
+        connection.hang_up()
+    assert (wire.site.spools.files, wire.site.spools.size) == (0, 0)  # type: ignore[attr-defined]
+
+
+def test_a_body_that_cannot_be_kept(clock: Clock, serve: MakeWire, files: FilesMade) -> None:
+    """A full disk is told to the client; it is no defect."""
+    files.error = OSError(errno.ENOSPC, "No space left on device")
+    wire = serve(Bench(clock, LARGE).app.resource(), LARGE)
+    connection = chunked(wire, CHUNK, CHUNK, CHUNK, b"0\r\n\r\n")
+    response = connection.response("POST")
+    assert (response.status, "No space left" in response.json()["message"]) == (503, True)
+    assert connection.transport.half_closed
