@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ from rasa_core_api.masking import mask
 from rasa_core_api.reminders import unfired
 from rasa_core_api.slots import refuse_classes
 from rasa_core_api.tracker_store import TrackerStore
-from rasa_core_api.tracker_store.exporting import exported
+from rasa_core_api.tracker_store.exporting import EVENTS, exported
 from rasa_core_api.tracker_store.factory import WHERE, create_store
 from rasa_core_api.tracker_store.settings import Settings
 
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
     from rasa_core_api.tracker_store.historical import HistoricalRedis
     from rasa_core_api.tracker_store.historical_mongo import HistoricalMongo
 
+#: What to do after an interruption.
+_ADVICE = {
+    "export": "; what was written is only a part",
+    "import": "; with --existing skip it goes on where it stopped",
+    "migrate": "; with --existing skip it goes on where it stopped",
+}
 #: Sender ids that are asked for at once.
 _IDS = 500
 _SAME = "{} and {} name the same store"
@@ -52,7 +59,7 @@ _MARKED = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when all went well, 1 when some conversations were left out, 2 for wrong settings."""
+    """0 when all went well, 1 when some conversations were left out, 2 for wrong settings, 130 after SIGINT."""
     options = _parser().parse_args(arguments)
     if options.command == "migrate" and options.source == options.endpoints:
         print("--from and --endpoints name the same file", file=sys.stderr)
@@ -60,10 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from twisted.internet import reactor  # the command line chooses the reactor, not who imports this
 
     codes: list[int] = []
+    reports: list[Report] = []
 
     async def work() -> None:
         try:
-            code = await run(options, reactor, os.environ, sys.stdin, sys.stdout, sys.stderr)
+            code = await run(options, reactor, os.environ, sys.stdin, sys.stdout, sys.stderr, reports.append)
             sys.stdout.flush()
             codes.append(code)
         except RasaCoreError as error:
@@ -83,10 +91,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def failed(failure: Any) -> None:
         failure.printTraceback(file=sys.stderr)
+        codes.append(1)
 
-    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(work()).addErrback(failed))
+    def begin() -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, stop)
+        Deferred.fromCoroutine(work()).addErrback(failed)
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one does not wait for a line of standard input
+        ended.append(number)
+        any_reactor.callFromThread(any_reactor.stop)
+
+    ended: list[int] = []
+    any_reactor: Any = reactor
+    reactor.callWhenRunning(begin)
     reactor.run()
-    return codes[0] if codes else 1
+    if codes:
+        return codes[0]
+    for report in reports:
+        report.interrupted(_ADVICE.get(options.command, ""))
+    if not reports:
+        print("interrupted", file=sys.stderr)
+    return 128 + ended[0]
 
 
 def _drop_output() -> None:
@@ -156,8 +183,12 @@ async def run(
     stdin: TextIO,
     stdout: TextIO,
     stderr: TextIO,
+    told: Callable[[Report], None] = lambda _: None,
 ) -> int:
-    """Carry out one command; the exit code. Raises errors of the domain for wrong settings and lost stores."""
+    """Carry out one command; the exit code. Raises errors of the domain for wrong settings and lost stores.
+
+    `told` gets the report of the work when it begins.
+    """
     reader = EventReader(lambda: 0.0, lambda: secrets.token_hex(16))
     trusted = [name for name in options.trusted_modules.split(",") if name]
 
@@ -165,6 +196,11 @@ async def run(
         both = [read_endpoints(file, environ).tracker_store for file in (options.source, options.endpoints)]
         if both[0] and both[0] == both[1]:  # a log that is replaced while it is read would be cut
             raise InvalidConfiguration(_SAME.format(options.source, options.endpoints))
+
+    def report(verb: str) -> Report:
+        made = Report(stderr, verb, reactor.seconds)
+        told(made)
+        return made
 
     def store_of(file: str) -> TrackerStore:
         settings = read_endpoints(file, environ).tracker_store
@@ -186,13 +222,14 @@ async def run(
                     print(sender_id if sender_id.isprintable() and sender_id else json.dumps(sender_id), file=stdout)
                 return 0
             if options.command in ("delete", "anonymise"):
-                return await _change(store, options, reactor, stdout, stderr)
+                verb = "deleted" if options.command == "delete" else "anonymised"
+                return await _change(store, options, reactor, stdout, report(verb))
             if options.command == "export":
                 output = stdout
                 if options.output != "-":
                     output = files.enter_context(_created(options.output))
-                return await _export(store, options, output, Report(stderr, "exported", reactor.seconds))
-            target = Target(store, options.existing, Report(stderr, "stored", reactor.seconds))
+                return await _export(store, options, output, report("exported"))
+            target = Target(store, options.existing, report("stored"))
             if options.command == "import":
                 lines, name, size = stdin, "standard input", None
                 if options.input != "-":
@@ -267,7 +304,7 @@ async def _count(store: TrackerStore, prefix: str = "") -> int:
 
 
 async def _change(
-    store: TrackerStore, options: argparse.Namespace, reactor: Any, stdout: TextIO, stderr: TextIO
+    store: TrackerStore, options: argparse.Namespace, reactor: Any, stdout: TextIO, report: Report
 ) -> int:
     """Delete or anonymise the conversations that were named or chosen."""
     work: Callable[[str], Awaitable[bool]] = store.delete
@@ -278,7 +315,6 @@ async def _change(
         claims = Claims(store, reactor, secrets.token_hex(16))
         again = options.older_than is None  # as every night, when answers are no longer kept
         work = partial(_mask, store, domain, claims, Slices(reactor), again)
-    report = Report(stderr, "deleted" if options.command == "delete" else "anonymised", reactor.seconds)
     chosen = await _chosen(store, options)
     for sender_id in chosen:
         if options.dry_run:
@@ -340,6 +376,8 @@ async def _export(store: TrackerStore, options: argparse.Namespace, output: Text
             async for line in exported(store, sender_id):
                 output.write(line)
                 lines += 1
+                if lines > 1:
+                    report.within(sender_id, lines * EVENTS)
         except StoreConflict as error:
             report.one_failed(error)
         if lines:

@@ -59,14 +59,28 @@ class Report:
         """One conversation more was dealt with: of about so many, or such a share of the whole input by now."""
         self._seen += 1
         now = self.clock()
-        if now - self._told < _PROGRESS:
+        if not self._is_time(now):
             return
-        self._told = now
         text = f"{self._seen}"
         if total:
             share = self._seen / total
             text += f" of about {max(total, self._seen)}"
-        text += f" conversations, {self.done} {self.verb}"
+        self._tell(f"{text} conversations, {self.done} {self.verb}", share, now)
+
+    def within(self, sender_id: str, events: int, of: int | None = None, share: float | None = None) -> None:
+        """So many events of a long conversation are done, which has `of` of them."""
+        now = self.clock()
+        if self._is_time(now):
+            text = f"{events}" if of is None else f"{events} of {of}"
+            self._tell(f"{self.done} conversations {self.verb}, {text} events of {named(sender_id)}", share, now)
+
+    def _is_time(self, now: float) -> bool:
+        if now - self._told < _PROGRESS:
+            return False
+        self._told = now
+        return True
+
+    def _tell(self, text: str, share: float | None, now: float) -> None:
         if share is not None and 0 < share <= 1:
             text += f", about {_duration((now - self._began) * (1 - share) / share)} left"
         print(text, file=self.stream, flush=True)
@@ -78,13 +92,20 @@ class Report:
 
     def finish(self) -> int:
         """Say how it went; the exit code."""
-        text = f"{self.done} conversations {self.verb}"
+        self._sum_up("")
+        return 1 if self.failed else 0
+
+    def interrupted(self, advice: str) -> None:
+        """Say how far it went until somebody ended it, and what to do then."""
+        self._sum_up("interrupted: ", f" so far{advice}")
+
+    def _sum_up(self, before: str, after: str = "") -> None:
+        text = f"{before}{self.done} conversations {self.verb}"
         if self.skipped:
             text += f", {self.skipped} skipped"
         if self.failed:
             text += f", {self.failed} left out"
-        print(text, file=self.stream, flush=True)
-        return 1 if self.failed else 0
+        print(text + after, file=self.stream, flush=True)
 
 
 def _duration(seconds: float) -> str:
@@ -204,6 +225,7 @@ class Target:
         for start in range(EVENTS, len(events), EVENTS):
             if place is None or not await self.add(place, *piece(start)):
                 return
+            self.report.within(sender_id, min(start + EVENTS, len(events)), len(events))
         if place is not None:
             await self.settle(place, False)
             self.report.done += not place.there
@@ -225,6 +247,7 @@ class Target:
             if not await self.add(place, page.events, within(reminders, seq, len(page.events))):
                 return
             seq += len(page.events)
+            self.report.within(sender_id, seq - tail.start, tail.end - tail.start)
         await self.settle(place, True)
         self.report.done += not place.there
 
@@ -311,6 +334,7 @@ async def import_lines(
     last: tuple[str, int] | None = None  # sender id, next number in the file
     place: _Place | None = None  # where it goes
     listed = True
+    began = 0  # its first number in the file
 
     async def settle() -> None:
         if place is not None:
@@ -329,9 +353,10 @@ async def import_lines(
             with target.alone(sender_id):
                 if before is not None and await target.add(before, events, waiting):
                     place = before
+            target.report.within(sender_id, record.seq + len(events) - began, share=read / size if size else None)
         else:
             await settle()
-            place, listed = None, not record.foreign
+            place, listed, began = None, not record.foreign, record.seq
             with target.alone(sender_id):
                 place = await target.begin(sender_id, events, waiting)
                 if place is not None and not place.there:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -350,3 +351,26 @@ def test_anonymise_beside_a_server(tmp_path: Path, conformance: Path, monkeypatc
         assert wait(store.look("u", owner="server")).held == wait(store.look("v", owner="server")).held == 0
         tail = wait(store.read("v"))
         assert tail is not None and texts(tail.events) == texts([*turn("one"), *turn("two")])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal ends it with the status of that signal and a word on how far it was."""
+    file = endpoints(tmp_path, "one")
+    arguments = [sys.executable, "-m", "rasa_core_api.conversations", "import", "--endpoints", str(file)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write('{"sender_id": "a", "events": []}\n')
+        process.stdin.flush()
+        until = time.monotonic() + 20
+        while not (tmp_path / "one.db").exists():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        time.sleep(0.5)  # until it waits for a line
+        process.send_signal(number)
+        process.stdin.write('{"sender_id": "b", "events": []}\n')
+        process.stdin.flush()
+        said = process.stderr.read()
+        assert process.wait() == 128 + number
+    assert said.startswith("interrupted: ")
+    assert said.endswith(" so far; with --existing skip it goes on where it stopped\n")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 from twisted.internet import reactor
@@ -23,6 +25,18 @@ from rasa_core_api.tracker_store.turns import Reminder, TurnNote
 from .tracker_store.stores import slots, texts, wait
 
 READER = EventReader(lambda: 0.0, lambda: "id")
+
+
+class Slow:
+    """Lines that take their time."""
+
+    def __init__(self, lines: list[str], clock: Clock) -> None:
+        self.lines = iter(lines)
+        self.clock = clock
+
+    def readline(self, _: int) -> str:
+        self.clock.advance(6.0)
+        return next(self.lines, "")
 
 
 def target(existing: str = "fail") -> tuple[Target, io.StringIO, Clock]:
@@ -55,6 +69,54 @@ def test_progress_of_a_file() -> None:
     clock.advance(6.0)
     wait(import_lines(io.StringIO(lines), "file", len(lines), reader, made, 0.0))
     assert said.getvalue() == "1 conversations, 1 stored, about 18 s left\n"
+
+
+def test_progress_of_long_conversations() -> None:
+    """A log of a million events is no silence: how much of it is done is told, too."""
+    made, said, clock = target()
+    begun = list(slots(*range(4)))
+    lines = [json.dumps({"sender_id": "u", "seq": seq, "events": [json.loads(event.as_json())]})
+             for seq, event in enumerate(begun, 5)]  # fmt: skip
+    reader = EventReader(lambda: 0.0, lambda: "id")
+    clock.advance(6.0)
+    source = Slow([f"{line}\n" for line in lines], clock)
+    wait(import_lines(source, "file", sum(map(len, lines)) + 4, reader, made, 0.0))  # type: ignore[arg-type]
+    assert said.getvalue().splitlines() == [
+        "1 conversations, 1 stored, about 36 s left",
+        "1 conversations stored, 2 events of 'u', about 18 s left",
+        "1 conversations stored, 3 events of 'u', about 8 s left",
+        "1 conversations stored, 4 events of 'u', about 0 s left",
+    ]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_progress_of_a_copy(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is it where a conversation comes from another store."""
+    made, said, clock = target()
+    events = slots(*range(3 * EVENTS))
+    source = MemoryStore(reactor)
+    wait(source.append("u", 0, events))
+    append = made.store.append
+
+    async def slow(*arguments: Any) -> int:
+        clock.advance(6.0)
+        return await append(*arguments)
+
+    monkeypatch.setattr(made.store, "append", slow)
+    wait(made.put("u", events) if whole else made.copy(source, "u"))
+    assert said.getvalue().splitlines() == [
+        "0 conversations stored, 2000 of 3000 events of 'u'",
+        "0 conversations stored, 3000 of 3000 events of 'u'",
+    ]
+
+
+def test_an_interruption() -> None:
+    """The last line says how far it was and what to do."""
+    said = io.StringIO()
+    report = Report(said, "stored", Clock().seconds)
+    report.done, report.skipped = 7, 2
+    report.interrupted("; go on")
+    assert said.getvalue() == "interrupted: 7 conversations stored, 2 skipped so far; go on\n"
 
 
 def test_more_than_were_counted() -> None:
