@@ -58,6 +58,10 @@ OWNER = "RASA_CORE_API_OWNER"
 #: Seconds that turns in flight get to end when the server stops.
 GRACE = 20.0
 
+#: Seconds that connections are kept at least, for clients that are just sending their next request, and that answers
+#: get to leave where no turn is under way any more.
+LINGER, LEAVE = 0.1, 2.0
+
 #: Seconds that the event broker gets to take the last events; what it does not take goes out after the next start.
 FLUSH = 5.0
 
@@ -81,6 +85,7 @@ class Service:
     outbox: Outbox | None = None
     retention: Retention | None = None
     root: Root = field(init=False)
+    _site: ApiSite | None = field(default=None, init=False)
     _line: Line | None = field(default=None, init=False)
     _allowed: Deferred[None] = field(factory=Deferred, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -97,7 +102,9 @@ class Service:
     @property
     def site(self) -> ApiSite:
         """The site to listen with."""
-        return self.server.site(self.root, connections_within_reach(self.settings.max_connections))
+        if self._site is None:
+            self._site = self.server.site(self.root, connections_within_reach(self.settings.max_connections))
+        return self._site
 
     async def start(self) -> None:
         """Open the store and whatever else needs the running reactor. Raises `InvalidConfiguration`."""
@@ -147,14 +154,14 @@ class Service:
     async def stop(self) -> None:
         """Let the turns in flight end, then close the store and all connections."""
         self._stopping = True
+        if self._site is not None:
+            self._site.ending = True
         self.server.close()
         self.agent.stop()
         if self.retention is not None:
             self.retention.stop()
         await self.delivery.stop()
-        deadline = self.reactor.seconds() + GRACE
-        while self.agent.busy and self.reactor.seconds() < deadline:
-            await deferLater(self.reactor, 0.02)
+        await self._quiet()
         if self.agent.busy:
             log.warn("{count} turns were not over after {grace:g} s", count=self.agent.busy, grace=GRACE)
         if self.agent.served.interpreter is not None:
@@ -163,6 +170,17 @@ class Service:
             await self.outbox.stop(FLUSH)
         await self.agent.store.close()
         await self.http.close()
+
+    async def _quiet(self) -> None:
+        """Wait until no turn is under way and all answers left, for a while."""
+        began = busy = self.reactor.seconds()
+        while (now := self.reactor.seconds()) < began + GRACE:
+            crowd = None if self._site is None else self._site.crowd
+            if self.agent.busy:
+                busy = now
+            elif not crowd or (not crowd.answering and now >= began + LINGER) or now >= busy + LEAVE:
+                return
+            await deferLater(self.reactor, 0.02)
 
     def stopping(self) -> Deferred[None]:
         """`stop` for the reactor's shutdown."""

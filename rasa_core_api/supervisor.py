@@ -112,6 +112,11 @@ class Supervisor:
         self._seats = [_Seat(number) for number in range(1, self._count + 1)]
 
     @property
+    def ends(self) -> bool:
+        """Whether it was stopped, so that nothing is started any more."""
+        return self._stop_since is not None
+
+    @property
     def over(self) -> bool:
         """Whether there is nothing left to look after."""
         return self._stop_since is not None and not any(seat.child for seat in self._seats)
@@ -382,6 +387,8 @@ def supervise(settings: RunSettings, environ: Mapping[str, str]) -> int:
             if time.monotonic() >= young_until:
                 young_until = time.monotonic() + YOUNG
                 _keep_young(Path(shared))
+            if supervisor.ends:
+                bound.close()  # with the last worker's: who comes now is refused, and does not wait for our end
             children[:] = [child for child in children if child.fileno() >= 0]
             _wait(woken, children)
     finally:

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from rasa_core_api.exceptions import RasaCoreError
@@ -185,6 +186,13 @@ class ApiChannel(HTTPChannel):
         assert transport is not None
         transport.write(head.encode("ascii") + (b"" if method == b"HEAD" else body))
         self._half_close()
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Begin an answer, the last one where the server is about to end: the client would send into nothing."""
+        if self.site.ending:
+            self.persistent = False
+            headers.setRawHeaders(b"Connection", [b"close"])
+        HTTPChannel.writeHeaders(self, version, code, reason, headers)
 
     def loseConnection(self) -> None:
         if self._leaving:

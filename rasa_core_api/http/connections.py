@@ -83,6 +83,11 @@ class Crowd:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def answering(self) -> bool:
+        """Whether one of them waits for an answer."""
+        return any(occupant.answering for occupant in self._open)
+
     def make_room(self) -> bool:
         """Whether there is room for one more, if need be by closing another."""
         if self.limit is None or len(self._open) < self.limit:

@@ -129,6 +129,7 @@ class ApiSite(Site):
     requestFactory = ApiRequest
     displayTracebacks = False
     noisy = False  # no lines on starting and stopping in the log
+    ending = False  # the server is about to end: each connection is closed after its next answer
 
     def __init__(
         self,

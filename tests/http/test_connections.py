@@ -10,6 +10,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from rasa_core_api.http.channel import PACE
 from rasa_core_api.http.connections import KEEPALIVE, UNNOTICED, connections_within_reach, keep_alive
+from rasa_core_api.http.site import ApiSite
 from tests.http.bench import Bench
 from tests.http.conftest import MakeWire
 from tests.wire import Wire
@@ -101,3 +102,24 @@ def test_gone_without_a_word() -> None:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEPALIVE[0]
                 # signs of life that nobody acknowledges keep the system from asking
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNNOTICED * 1000
+
+
+def test_a_server_that_is_about_to_end(wire: Wire, bench: Bench) -> None:
+    """Answers that began before its end was known are followed by others; the next one closes the connection."""
+    site = wire.site
+    assert isinstance(site, ApiSite)
+    before, waits = wire.connect(), wire.begin("GET", "/slow")
+    before.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    before.rounds()
+    assert "connection" not in before.response().headers
+    assert site.crowd.answering
+    site.ending = True
+    bench.gates[0].callback(None)
+    waits.rounds()
+    assert not site.crowd.answering
+    before.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    before.rounds()
+    for connection in (waits, before):
+        response = connection.response()
+        assert (response.status, response.headers["connection"]) == (200, "close")
+        assert connection.transport.disconnecting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import http.client
 import json
 import os
 import pty
@@ -107,9 +108,16 @@ def test_stopping_lets_turns_end(model: Path, tmp_path: Path) -> None:
             )
             client.start()
             assert actions.called.wait(PATIENCE)
+            kept = http.client.HTTPConnection("127.0.0.1", program.port, timeout=PATIENCE)
+            kept.request("GET", "/version")
+            assert (answer := kept.getresponse()).read() and answer.getheader("Connection") is None
             program.process.terminate()
             with pytest.raises(subprocess.TimeoutExpired):
                 program.process.wait(0.2)
+            kept.request("POST", "/conversations/v/respond", b'{"query": "/greet"}')  # it cannot know yet
+            answer = kept.getresponse()
+            assert (answer.status, answer.read() != b"", answer.getheader("Connection")) == (200, True, "close")
+            kept.close()
             program.process.send_signal(signal.SIGINT)  # as impatient people do
             program.line("INFO .* the server is stopping already")
             actions.go.set()

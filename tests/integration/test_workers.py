@@ -145,6 +145,8 @@ def test_a_clean_stop_lets_turns_end(model: Path, tmp_path: Path, endpoints: Act
         program.process.send_signal(signal.SIGTERM)
         time.sleep(0.2)
         assert program.process.poll() is None
+        with pytest.raises(ConnectionRefusedError):  # it would wait in the socket, and be reset in the end
+            program.ask("GET", "/version")
         endpoints.go.set()
         client.join(PATIENCE)
         assert program.wait() == 0
