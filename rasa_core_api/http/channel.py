@@ -105,6 +105,13 @@ class ApiChannel(HTTPChannel):
                 raise
             self._respondToBadRequestAndDisconnect()  # a Content-Length of more digits than Python reads
 
+    def allHeadersReceived(self) -> None:
+        """Two codings of a body, one of which may be none at all, are read in one way here, in another by proxies."""
+        if len(self.requests[-1].requestHeaders.getRawHeaders(b"Transfer-Encoding", ())) > 1:
+            self.refuse(header_fault(b"Transfer-Encoding: identity"))
+        else:
+            HTTPChannel.allHeadersReceived(self)
+
     def lineLengthExceeded(self, line: bytes) -> None:
         what = f"A request's line and headers have at most {MAX_HEAD} bytes."
         self.refuse(HeadersTooLarge(what) if self.requests else TargetTooLong(what))

@@ -72,6 +72,7 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
         (POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", (400, "BadRequest")),
         (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (400, "BadRequest")),
         (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", (501, "NotImplemented")),
+        (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", (400, "BadRequest")),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n", (400, "BadRequest")),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n", (400, "BadRequest")),
         (POST + b"no colon\r\nGood: x\r\n\r\n", (400, "BadRequest")),
