@@ -38,8 +38,13 @@ class PostgresStore(TrackerStore):
     def __init__(self, url: str, reactor: Reactor, stored: StoredEvents) -> None:
         self._reactor = reactor
         self._stored = stored
-        self._writer: JobThread[AnyJob] = JobThread(reactor, "conversations-writer", Writer(url))
-        self._reader: JobThread[LookJob | CallJob] = JobThread(reactor, "conversations-reader", Reader(url))
+        writer, reader = Writer(url), Reader(url)
+        self._writer: JobThread[AnyJob] = JobThread(
+            reactor, "conversations-writer", writer, interrupt=writer.interrupt
+        )
+        self._reader: JobThread[LookJob | CallJob] = JobThread(
+            reactor, "conversations-reader", reader, interrupt=reader.interrupt
+        )
         self._sweeping = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep()))
 
     async def open(self) -> None:

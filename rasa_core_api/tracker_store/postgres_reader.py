@@ -68,6 +68,7 @@ class Reader:
 
     def __init__(self, url: str) -> None:
         self._session = Session(url)
+        self.interrupt = self._session.interrupt
 
     def open(self) -> None:
         import psycopg

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import select
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable
@@ -138,6 +141,18 @@ class Session:
         found, self._connection = self._connection, None
         if found is not None:
             found.close()
+
+    def interrupt(self) -> None:
+        """Called by another thread: have a statement fail whose server says nothing any more.
+
+        The server's own time limit is of no use where it hangs, or where its host is gone without a word.
+        """
+        import psycopg
+
+        found = self._connection
+        if found is not None and not found.closed:
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(found.fileno())) as shared:
+                shared.shutdown(socket.SHUT_RDWR)
 
     def prepare(self) -> None:
         """Create the tables. Raises `InvalidConfiguration` where those of a newer version are there."""

@@ -46,6 +46,7 @@ class Writer:
 
     def __init__(self, url: str) -> None:
         self._session = Session(url)
+        self.interrupt = self._session.interrupt
 
     def open(self) -> None:
         self._session.prepare()

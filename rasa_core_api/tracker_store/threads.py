@@ -24,8 +24,8 @@ MAX_WAITING = 20_000
 MAX_GROUP = 1_000
 #: Seconds after which a caller is told that there is no answer, though the job may yet be done.
 TIME_LIMIT = 30.0
-#: Seconds that a thread gets to end; one whose database does not answer is left behind, and ends with the process.
-END = 8.0
+#: Seconds after which a group is interrupted, and then given up, where all is to end.
+END_LIMIT, LAST_LIMIT = 12.0, 2.0
 #: Seconds of the reactor's time for callers at once.
 _BUDGET = 0.005
 
@@ -90,8 +90,17 @@ class JobThread(Generic[JobT]):
     the reactor contend for the interpreter, so that the fewer there are the less a job costs.
     """
 
-    def __init__(self, reactor: Reactor, name: str, worker: Worker[JobT], time_limit: float = TIME_LIMIT) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        name: str,
+        worker: Worker[JobT],
+        time_limit: float = TIME_LIMIT,
+        interrupt: Callable[[], None] | None = None,
+    ) -> None:
+        """`interrupt` makes what blocks the thread fail; it is called elsewhere."""
         self._reactor = reactor
+        self._interrupt = interrupt
         self._name = name
         self._worker = worker
         self._time_limit = time_limit
@@ -99,8 +108,9 @@ class JobThread(Generic[JobT]):
         self._waiting: dict[int, JobT] = {}  # for an answer, in the order they came
         self._next: list[JobT] = []  # not handed over yet
         self._handing = False  # a group is at the thread, or is about to be handed over
+        self._handed = 0.0  # since when
+        self._end: IDelayedCall | None = None
         self._stop: _Stop | None = None
-        self._leaving: IDelayedCall | None = None
         self._watch: IDelayedCall | None = None
         self._running = False
 
@@ -130,21 +140,18 @@ class JobThread(Generic[JobT]):
         return job.done
 
     def stop(self) -> Deferred[None]:
-        """Work off what waits, close the worker and end the thread; a stuck one is not waited for longer than `END`."""
+        """Work off what waits, close the worker and end the thread; leave it behind where it is stuck."""
         stop = _Stop()
         if not self._running:
             stop.done.callback(None)
             return stop.done
         self._running = False
         self._stop = stop
-        self._leaving = self._reactor.callLater(END, self._leave, stop)
+        stuck = self._reactor.seconds() - self._handed if self._handing else 0.0
+        self._end = self._reactor.callLater(max(0.0, END_LIMIT - stuck), self._hurry)
         if not self._handing:
             self._queue.put(stop)
         return stop.done
-
-    def _leave(self, stop: _Stop) -> None:
-        log.warn("the conversation store was left unclosed: it gave no answer in {seconds:g} s", seconds=END)
-        stop.done.callback(None)
 
     def _hand_over(self) -> None:
         jobs = self._next
@@ -153,6 +160,7 @@ class JobThread(Generic[JobT]):
             group = [job for job in jobs[:MAX_GROUP] if not job.done.called]  # some were given up
             del jobs[:MAX_GROUP]
         if group:
+            self._handed = self._reactor.seconds()
             self._queue.put(group)
             return
         self._handing = False
@@ -163,6 +171,9 @@ class JobThread(Generic[JobT]):
         """Give up the jobs that wait for too long: the disk may be stuck."""
         self._watch = None
         now = self._reactor.seconds()
+        if self._handing and self._interrupt is not None and now >= self._handed + self._time_limit:
+            log.error("the database says nothing: {name} gives its connection up", name=self._name)
+            self._interrupt()
         for job in list(self._waiting.values()):
             left = job.since + self._time_limit - now
             if left > 0:
@@ -171,6 +182,19 @@ class JobThread(Generic[JobT]):
             del self._waiting[id(job)]
             if not job.done.called:
                 job.done.errback(StoreUnavailable(f"The conversation store gave no answer in {self._time_limit:g} s."))
+
+    def _hurry(self) -> None:
+        """The thread does not come to its end."""
+        if self._interrupt is not None:
+            self._interrupt()
+        self._end = self._reactor.callLater(LAST_LIMIT, self._leave)
+
+    def _leave(self) -> None:
+        """It is a daemon: the process ends without it. What was to be written was never said to be stored."""
+        log.error("the database does not answer: {name} is left behind", name=self._name)
+        assert self._stop is not None
+        stop, self._end = self._stop, None
+        self._closed(stop, None)
 
     # --- in the thread ---------------------------------------------------------------------------------
 
@@ -208,13 +232,12 @@ class JobThread(Generic[JobT]):
         opened.errback(error)
 
     def _closed(self, stop: _Stop, failure: Failure | None) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        assert self._leaving is not None
-        if not self._leaving.active():
-            return  # it was left behind
-        self._leaving.cancel()
+        for call in (self._watch, self._end):
+            if call is not None:
+                call.cancel()
+        self._watch = self._end = None
+        if stop.done.called:  # it was left behind
+            return
         if failure is None:
             stop.done.callback(None)
         else:

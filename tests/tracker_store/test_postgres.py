@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -301,3 +302,19 @@ def test_the_events_of_a_request_come_with_its_answer(servers: Servers) -> None:
     assert earlier is not None and (earlier.end, earlier.done) == (2, True)
     assert held == 0
     wait(store.close())
+
+
+def test_interrupting_a_statement(servers: Servers) -> None:
+    """A statement whose server says nothing fails when another thread gives its connection up; the next one is new."""
+    session = Session(servers.postgres_url())
+    session.interrupt()  # there is none yet
+    connection = session.connection()
+    timer = threading.Timer(0.2, session.interrupt)
+    timer.start()
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute("SELECT pg_sleep(9)")
+    timer.join()
+    session.interrupt()  # it is lost already
+    session.drop()  # as after all errors
+    assert session.connection().execute("SELECT 1").fetchone() == (1,)
+    session.drop()

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from rasa_core_api.exceptions import StoreUnavailable
 from rasa_core_api.tracker_store import threads
-from rasa_core_api.tracker_store.threads import Job, JobThread
+from rasa_core_api.tracker_store.threads import END_LIMIT, LAST_LIMIT, Job, JobThread
 
 from ..conftest import LoggedFailures
 
@@ -120,24 +120,6 @@ def test_stop_works_off_what_waits() -> None:
     assert reactor.getDelayedCalls() == []
 
 
-def test_a_stuck_thread_is_left_behind() -> None:
-    """A database that never answers does not keep the server from ending."""
-    worker = Adder()
-    reactor, thread = started(worker)
-    refused: list[Any] = []
-    thread.submit(Job()).addErrback(refused.append)
-    reactor.advance(0)
-    stopped = thread.stop()
-    reactor.advance(threads.END - 0.1)
-    assert not stopped.called
-    reactor.advance(0.1)
-    assert stopped.called
-    worker.go.set()
-    for _ in range(2):  # it comes to its end after all
-        reactor.run_one()
-    assert reactor.getDelayedCalls() == []
-
-
 def test_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a bound jobs are refused at once."""
     monkeypatch.setattr(threads, "MAX_WAITING", 2)
@@ -171,3 +153,59 @@ def test_broken_worker(logged: LoggedFailures) -> None:
     reactor.run_one()
     assert results == [1]
     thread.stop()
+
+
+def test_a_database_that_says_nothing() -> None:
+    """What blocks the thread is interrupted after the time limit, so that what comes next has a chance."""
+    worker = Adder()
+    reactor = FakeReactor()
+    thread: JobThread[Job[int]] = JobThread(reactor, "test", worker, time_limit=30, interrupt=worker.go.set)
+    thread.start()
+    reactor.run_one()
+    failures: list[Any] = []
+    thread.submit(Job()).addErrback(failures.append)
+    reactor.advance(0)
+    reactor.advance(20)
+    thread.submit(Job()).addErrback(failures.append)  # the thread is not at it yet
+    reactor.advance(9)
+    assert not worker.go.is_set()
+    reactor.advance(1)
+    assert worker.go.is_set() and [failure.type for failure in failures] == [StoreUnavailable]
+    reactor.run_one()
+    reactor.advance(0)
+    reactor.run_one()
+    assert worker.groups == [1, 1] and len(failures) == 1
+    thread.stop()
+    reactor.run_one()
+
+
+@pytest.mark.parametrize("interrupts", [True, False])
+def test_ending_while_it_hangs(interrupts: bool) -> None:
+    """The end is not waited for without a limit: what hangs is interrupted, then left behind."""
+    worker = Adder()
+    reactor = FakeReactor()
+    thread: JobThread[Job[int]] = JobThread(
+        reactor, "test", worker, time_limit=30, interrupt=worker.go.set if interrupts else None
+    )
+    thread.start()
+    reactor.run_one()
+    thread.submit(Job()).addErrback(lambda _: None)
+    reactor.advance(0)
+    reactor.advance(5)
+    ended: list[None] = []
+    thread.stop().addCallback(ended.append)
+    reactor.advance(END_LIMIT - 5)
+    assert worker.go.is_set() == interrupts and not ended
+    if interrupts:
+        reactor.run_one()
+        reactor.run_one()
+    else:
+        reactor.advance(LAST_LIMIT)
+    assert ended == [None]
+    assert not reactor.getDelayedCalls()
+    worker.go.set()
+    if not interrupts:  # it comes to its end after all
+        reactor.run_one()
+        reactor.run_one()
+    assert ended == [None]
+    assert not reactor.getDelayedCalls()
