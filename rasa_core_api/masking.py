@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import evolve
 
@@ -35,11 +35,17 @@ async def mask(
         return False
     events: list[Event] = []
     for begin in range(0, len(tail.events), _AT_ONCE):
-        events += anonymised(tail.events[begin : begin + _AT_ONCE], domain)
+        some = tail.events[begin : begin + _AT_ONCE]
+        events += anonymised(some, domain)
+        again = again or _texts(events[begin:]) != _texts(some)  # events may be equal and say different things
         await breathe()
-    if not again and events == tail.events:
+    if not again:
         return True
     shift = tail.end - tail.start  # the new log begins where the old one ends
     reminders = [evolve(each, seq=each.seq + shift) for each in await reminders_of(store, sender_id)]
     await store.replace(sender_id, events, TurnNote(owner=owner, reminders=reminders, forgets=True))
     return True
+
+
+def _texts(events: Sequence[Event]) -> list[str]:
+    return [event.as_json() for event in events]
