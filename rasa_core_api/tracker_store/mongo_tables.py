@@ -277,13 +277,23 @@ class MongoTables:
         self.answers.replace_one({"_id": f"{key}:{answer['key']}"}, document, upsert=True)
 
     def _list(self, sender_id: str, key: str, birth: int) -> None:
+        """Give a conversation its place in the list, behind all that are seen: whoever lists on misses none.
+
+        A place that was counted first could be seen after a later one.
+        """
         from pymongo.errors import DuplicateKeyError
 
-        listed = {"_id": key, "sender_id": sender_id, "start": 0, "row": self._count("row"), "birth": birth}
-        try:
-            self.conversations.insert_one(listed)
-        except DuplicateKeyError:  # somebody else began it at the same time
-            return
+        while self.conversations.find_one({"_id": key}, {"_id": 1}) is None:
+            listed = {"_id": key, "sender_id": sender_id, "start": 0, "row": self._last_row() + 1, "birth": birth}
+            try:
+                self.conversations.insert_one(listed)
+            except DuplicateKeyError:  # somebody else took the place, or began the conversation
+                continue
+
+    def _last_row(self) -> int:
+        for found in self.conversations.find({}, {"row": 1}).sort("row", -1).limit(1):
+            return int(found["row"])
+        return 0
 
     def delete(self, sender_id: str) -> bool:
         key = key_of(sender_id)

@@ -64,6 +64,28 @@ def test_lost_beginning_is_found_again(tables: MongoTables) -> None:
     assert tables.names(None, None, "") == ["a", "b"]
 
 
+def test_two_that_begin_at_once(tables: MongoTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each conversation gets a place behind all that are seen, so that whoever lists on from there misses none."""
+    tables.append("a", 0, "{}", 1, 1.0, NO_NOTE)
+    look = tables._last_row
+    raced: list[int] = []
+
+    def late() -> int:
+        found = look()
+        if not raced:
+            raced.append(found)
+            tables.append("b", 0, "{}", 1, 1.0, NO_NOTE)  # faster
+        return found
+
+    monkeypatch.setattr(tables, "_last_row", late)
+    tables.append("c", 0, "{}", 1, 1.0, NO_NOTE)
+    assert raced == [1]
+    assert tables.names("a", None, "") == ["b", "c"]
+    assert tables.delete("c")
+    tables.append("d", 0, "{}", 1, 1.0, NO_NOTE)
+    assert tables.names("b", None, "") == ["d"]
+
+
 def test_deletion_while_somebody_looks(tables: MongoTables, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who saw a conversation just before it was deleted does not list it again."""
     tables.append("a", 0, "{}", 1, 1.0, NO_NOTE)
