@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 
-from rasa_core_api.conversations import _all_ids, _parser, run
+from rasa_core_api.conversations import _parser
 from rasa_core_api.events import UserUttered
 from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.stored_conversations import _all_ids, run
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.redis import RedisStore

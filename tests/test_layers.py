@@ -29,7 +29,8 @@ LEVELS: dict[str, int] = {
     "model_nlu": 4, "model_learning": 4,
     # 5 entry points
     "server": 5, "run": 5, "train": 5, "evaluate": 5, "test": 5, "visualize": 5, "check": 5, "conversations": 5,
-    "copying": 5, "model_server": 5, "service": 5, "worker": 5, "accepting": 5, "supervisor": 5, "__main__": 5,
+    "copying": 5, "stored_conversations": 5, "model_server": 5, "service": 5, "worker": 5, "accepting": 5,
+    "supervisor": 5, "__main__": 5,
     "__init__": 0,
 }  # fmt: skip
 
