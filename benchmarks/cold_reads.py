@@ -1,9 +1,10 @@
-"""How fast a long conversation is read from cold, once a process; with a second checkout, both side by side.
+"""How fast long conversations are read from cold, once a process; with a second checkout, both side by side.
 
     python benchmarks/cold_reads.py [ROUNDS] [DIRECTORY] [OTHER]
 
 DIRECTORY is where the database files go. OTHER is another checkout of this project: its server and this one's read the
-same stores by turns, so that what the machine does meanwhile meets both.
+same stores by turns, so that what the machine does meanwhile meets both. One conversation is made of short events, the
+other of those that a real release recorded, with parse data, rankings, forms and what takes turns back.
 """
 
 from __future__ import annotations
@@ -15,30 +16,52 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import MODELS, bot_server, table
+from common import CONFORMANCE, MODELS, bot_server, table
 from databases import Databases, endpoints, start_databases
 
 MODEL = MODELS / "rasa-core-0.11.12" / "cafe-memo"
-#: Events of the conversation that is read.
+#: Events of each conversation that is read.
 LONG = 40_000
 LIMIT = 100_000
 
 
-def fill(settings: str, sender_id: str) -> None:
-    """Store a conversation of `LONG` events."""
+def short_events() -> list[Any]:
+    return [
+        {"event": "slot", "name": "drink", "value": f"tea {number}", "timestamp": 1.5e9 + number}
+        if number % 4
+        else {"event": "user", "text": "hi", "parse_data": {"intent": {"name": "greet"}, "entities": []}}
+        for number in range(LONG)
+    ]
+
+
+def recorded_events() -> list[Any]:
+    """All logs of the transcripts one after another, again and again."""
+    found: list[Any] = []
+    for path in sorted((CONFORMANCE / "transcripts").glob("*.jsonl")):
+        for line in path.open(encoding="utf-8"):
+            answers = [step.get("answer") for step in json.loads(line)["steps"]]
+            found += max((each["events"] for each in answers if has_events(each)), key=len, default=[])
+    return [found[number % len(found)] for number in range(LONG)]
+
+
+def has_events(answer: Any) -> bool:
+    return isinstance(answer, dict) and bool(answer.get("events")) and all("event" in each for each in answer["events"])
+
+
+CONVERSATIONS = {"short": short_events, "recorded": recorded_events}
+
+
+def fill(settings: str, sender_id: str, events: list[Any]) -> None:
+    """Store a conversation."""
     with bot_server(MODEL, endpoints=settings) as server:
-        for begin in range(0, LONG, 2000):
-            events = [
-                {"event": "slot", "name": "drink", "value": f"tea {begin + number}", "timestamp": 1.5e9 + number}
-                if number % 4
-                else {"event": "user", "text": "hi", "parse_data": {"intent": {"name": "greet"}, "entities": []}}
-                for number in range(2000)
-            ]
-            status, _ = server.request("POST", f"/conversations/{sender_id}/tracker/events?include_events=NONE", events)
-            assert status == 200, status
+        for begin in range(0, len(events), 2000):
+            path = f"/conversations/{sender_id}/tracker/events?include_events=NONE"
+            status, answer = server.request("POST", path, events[begin : begin + 2000])
+            assert status == 200, answer
 
 
 def cold_read(settings: str, sender_id: str, root: Path | None = None) -> float:
@@ -56,16 +79,19 @@ def measure(
 ) -> list[tuple[str, str, str]]:
     """Rows of a table: each store's median."""
     kinds = ["sqlite", *databases]
-    for kind in kinds:
-        fill(endpoints(kind, directory, databases), "long")
+    for sender_id, events in CONVERSATIONS.items():
+        for kind in kinds:
+            fill(endpoints(kind, directory, databases), sender_id, events())
     roots = [None] if other is None else [None, other]
-    reads: dict[tuple[str, Path | None], list[float]] = {(kind, root): [] for kind in kinds for root in roots}
+    reads: dict[tuple[str, str, Path | None], list[float]] = {
+        (kind, sender_id, root): [] for kind in kinds for sender_id in CONVERSATIONS for root in roots
+    }
     for round_ in range(rounds):
-        for (kind, root), taken in list(reads.items())[:: -1 if round_ % 2 else 1]:
-            taken.append(cold_read(endpoints(kind, directory, databases), "long", root))
+        for (kind, sender_id, root), taken in list(reads.items())[:: -1 if round_ % 2 else 1]:
+            taken.append(cold_read(endpoints(kind, directory, databases), sender_id, root))
     rows = []
-    for (kind, root), taken in reads.items():
-        name = f"{kind}: cold read, events a second" + ("" if root is None else " (the other)")
+    for (kind, sender_id, root), taken in reads.items():
+        name = f"{kind}: {sender_id} events read from cold, a second" + ("" if root is None else " (the other)")
         spread = f"at least {LIMIT}; rounds {min(taken):.0f}-{max(taken):.0f}"
         rows.append((name, f"{statistics.median(taken):.0f}", spread))
     return rows
