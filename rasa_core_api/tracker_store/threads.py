@@ -108,7 +108,7 @@ class JobThread(Generic[JobT]):
         self._waiting: dict[int, JobT] = {}  # for an answer, in the order they came
         self._next: list[JobT] = []  # not handed over yet
         self._handing = False  # a group is at the thread, or is about to be handed over
-        self._handed = 0.0  # since when
+        self._handed = 0.0  # since when; while it is about to be, since it came
         self._end: IDelayedCall | None = None
         self._stop: _Stop | None = None
         self._watch: IDelayedCall | None = None
@@ -135,7 +135,7 @@ class JobThread(Generic[JobT]):
             self._watch = self._reactor.callLater(self._time_limit, self._look)
         self._next.append(job)
         if not self._handing:
-            self._handing = True
+            self._handing, self._handed = True, job.since
             self._reactor.callLater(0, self._hand_over)  # with all that this round of the reactor brings
         return job.done
 
@@ -171,15 +171,26 @@ class JobThread(Generic[JobT]):
         """Give up the jobs that wait for too long: the disk may be stuck."""
         self._watch = None
         now = self._reactor.seconds()
-        if self._handing and self._interrupt is not None and now >= self._handed + self._time_limit:
-            log.error("the database says nothing: {name} gives its connection up", name=self._name)
-            self._interrupt()
-        for job in list(self._waiting.values()):
+        again: list[float] = []
+        if self._handing and self._interrupt is not None:
+            left = self._handed + self._time_limit - now
+            if left > 0:  # it was handed over a moment after its jobs came, of which none may be waited for any more
+                again.append(left)
+            else:
+                log.error("the database says nothing: {name} gives its connection up", name=self._name)
+                self._interrupt()
+        late: list[JobT] = []
+        for job in self._waiting.values():
             left = job.since + self._time_limit - now
             if left > 0:
-                self._watch = self._reactor.callLater(left, self._look)
+                again.append(left)
                 break
+            late.append(job)
+        if again:
+            self._watch = self._reactor.callLater(min(again), self._look)
+        for job in late:
             del self._waiting[id(job)]
+        for job in late:
             if not job.done.called:
                 job.done.errback(StoreUnavailable(f"The conversation store gave no answer in {self._time_limit:g} s."))
 

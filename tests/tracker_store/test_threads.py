@@ -209,3 +209,51 @@ def test_ending_while_it_hangs(interrupts: bool) -> None:
         reactor.run_one()
     assert ended == [None]
     assert not reactor.getDelayedCalls()
+
+
+@pytest.mark.parametrize("elapsed", [0.0, 3600.0])
+def test_time_before_a_group_is_not_its_own(elapsed: float) -> None:
+    """A job that just came is not taken for one that hangs since the group before it, however long ago that was."""
+    worker = Adder()
+    worker.go.set()
+    reactor = FakeReactor()
+    interrupted: list[float] = []
+    thread: JobThread[Job[int]] = JobThread(
+        reactor, "test", worker, time_limit=30, interrupt=lambda: interrupted.append(reactor.seconds())
+    )
+    thread.start()
+    reactor.run_one()
+    thread.submit(Job())
+    reactor.advance(0)
+    reactor.run_one()
+    reactor.advance(elapsed)
+    worker.go.clear()
+    done: list[Any] = []
+    thread.submit(Job()).addCallback(done.append)
+    stopped = thread.stop()
+    reactor.advance(0.5)
+    assert interrupted == []
+    worker.go.set()
+    while not stopped.called:
+        reactor.run_one()
+    assert done == [1]
+
+
+def test_a_group_that_hangs_a_moment_after_its_jobs_came() -> None:
+    """It has its whole time, and is interrupted then, though nobody waits for it any more."""
+    worker = Adder()
+    reactor = FakeReactor()
+    thread: JobThread[Job[int]] = JobThread(reactor, "test", worker, time_limit=30, interrupt=worker.go.set)
+    thread.start()
+    reactor.run_one()
+    failures: list[Any] = []
+    thread.submit(Job()).addErrback(failures.append)
+    reactor.advance(0.125)  # of a busy reactor
+    reactor.advance(29.875)
+    assert len(failures) == 1
+    reactor.advance(0.125)
+    assert worker.go.is_set()
+    reactor.run_one()
+    thread.stop()
+    reactor.run_one()
+    assert not reactor.getDelayedCalls()
