@@ -62,6 +62,9 @@ class Event(Struct, frozen=True, kw_only=True, eq=False, tag_field="event"):
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in self.compared)
 
+    def __ne__(self, other: object) -> bool:  # that of structures does not ask `__eq__`
+        return not self == other
+
     def __hash__(self) -> int:
         return hash((type(self), *(getattr(self, name) for name in self.compared)))
 
