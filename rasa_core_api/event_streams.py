@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from attrs import define, field, frozen
@@ -12,6 +13,7 @@ from twisted.logger import Logger
 from rasa_core_api.exceptions import TooManyRequests
 from rasa_core_api.jsontext import encode
 from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store.turns import FEED_SIZE, FeedEntry
 
 log = Logger()
 
@@ -214,17 +216,25 @@ class _All:
             entries = await self._store.feed(self._position, PAGE)
             if not entries:
                 break
-            # what the store forgets is more than a page behind
-            if (self._begins or len(entries) == PAGE) and await self._store.feed_lost(self._position):
+            read = self._items(entries)
+            # what the store forgets is more than a page behind; one of large events is cut
+            full = len(entries) == PAGE or sum([len(item.data) for item in read]) >= FEED_SIZE // 2
+            if (self._begins or full) and await self._store.feed_lost(self._position):
                 log.warn("a reader of all events fell behind what the store remembers of their order, and was told so")
                 items.append(Item(None, "{}", "gap"))
             self._begins = False
             self._position = entries[-1].position
-            for entry in entries:
-                last = entry.seq + len(entry.events) - 1
-                for seq, event in enumerate(entry.events, entry.seq):
-                    data = _data(entry.sender_id, seq, event.as_json())
-                    items.append(Item(entry.position if seq == last else None, data))
+            items += read
+        return items
+
+    @staticmethod
+    def _items(entries: Sequence[FeedEntry]) -> list[Item]:
+        items = []
+        for entry in entries:
+            last = entry.seq + len(entry.events) - 1
+            for seq, event in enumerate(entry.events, entry.seq):
+                data = _data(entry.sender_id, seq, event.as_json())
+                items.append(Item(entry.position if seq == last else None, data))
         return items
 
 

@@ -200,10 +200,10 @@ class Outbox:
         entries = await self._store.feed(after, ENTRIES)
         if not entries:
             return 0
-        if len(entries) == ENTRIES and after is not None:
-            await self._tell_gap(after)
         messages: list[Message] = list(chain.from_iterable([messages_of(entry) for entry in entries]))
         self._full = len(entries) == ENTRIES or sum([len(message.body) for message in messages]) >= FEED_SIZE // 2
+        if self._full and after is not None:
+            await self._tell_gap(after)
         await self._slices.breathe()
         position, begun = self._begun
         sent = begun if position == entries[0].position else 0

@@ -205,6 +205,21 @@ def test_coming_back_too_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     assert not any(item.kind for item in bench.do(bench.do(bench.streams.all("200")).next(0.0)))
 
 
+def test_falling_behind_with_large_events(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that is too slow is told of the gap where the store cuts the next page for its size, too."""
+    monkeypatch.setattr(memory_order, "KEPT", 150)
+    monkeypatch.setattr("rasa_core_api.event_streams.FEED_SIZE", 4_000)
+    feed = bench.store.feed
+    monkeypatch.setattr(bench.store, "feed", lambda after, limit: feed(after, min(limit, 50)))
+    stream = bench.do(bench.streams.all())
+    bench.append("u")
+    assert bench.ids(stream) == ["1"]
+    for _ in range(301):
+        bench.append("u")
+    assert bench.ids(stream)[:2] == [None, "152"]
+    assert bench.ids(stream)[:2] == ["202", "203"]
+
+
 def test_coming_back_to_another_store(bench: Bench) -> None:
     """Whoever comes back with a place that the store does not have, as after it was begun anew, misses nothing new."""
     bench.append("old", 3)

@@ -416,3 +416,20 @@ def test_behind_what_is_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch
     assert [body["seq"] for body in broker.bodies()] == list(range(101, 502))
     assert outbox.status() == {"type": "fake", "state": "publishing", "published": 401, "gaps": 1}
     assert len([line for line in logged if "not published to" in str(line.get("log_format"))]) == 1
+
+
+def test_large_events_behind_what_is_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the store forgot is told, too, where it hands out fewer appends at once since they are large."""
+    monkeypatch.setattr(memory_order, "KEPT", 250)
+    monkeypatch.setattr(memory_order, "MOST", 400)
+    monkeypatch.setattr("rasa_core_api.outbox.FEED_SIZE", 4_000)
+    kill(bench.outbox(FakeBroker()))
+    for _ in range(502):
+        bench.append()
+    feed = bench.store.feed
+    monkeypatch.setattr(bench.store, "feed", lambda after, limit: feed(after, min(limit, 50)))
+    broker = FakeBroker()
+    outbox = bench.outbox(broker)
+    bench.run(3)
+    assert [body["seq"] for body in broker.bodies()] == list(range(101, 502))
+    assert outbox.status()["gaps"] == 1
