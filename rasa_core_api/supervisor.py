@@ -86,6 +86,7 @@ class _Seat:
     told: bool = False  # to listen: from then on it takes part in uploads
     serves: bool = False
     hangs: bool = False  # it was killed, since it was never ready
+    killed: bool = False  # which takes the system a moment
     failures: int = 0
     next_start: float = 0.0
     installing: dict[str, float] = field(factory=dict)  # files, and since when
@@ -147,7 +148,8 @@ class Supervisor:
                 seat.child = None
                 child.close()
                 self._ended(seat, child.pid, status, now)
-            elif self._stuck(seat, now):
+            elif not seat.killed and self._stuck(seat, now):
+                seat.killed = True
                 child.signal(signal.SIGKILL)
         self._spread(now)
 
@@ -160,7 +162,7 @@ class Supervisor:
             self._again(seat, f"{what} and is tried again", what, now)
             return
         seat.owner, seat.since = owner, now
-        seat.told = seat.serves = seat.hangs = False
+        seat.told = seat.serves = seat.hangs = seat.killed = False
         seat.installing.clear()
         if self._stop_since is not None:  # the signal came meanwhile, and this one was not there to be told
             seat.child.signal(signal.SIGTERM)

@@ -306,6 +306,7 @@ def test_a_stop_that_hangs(house: House) -> None:
     house.supervisor.stop(house.now)
     house.children[0].status = 0
     house.step(STOP_LIMIT)
+    house.step(0.001)  # the system takes its time
     assert house.children[1].signals == [signal.SIGTERM, signal.SIGKILL]
     house.children[1].status = -signal.SIGKILL
     house.step()
