@@ -122,7 +122,7 @@ class Outbox:
         if self._position is not None:
             self._position = None
             try:
-                await self._store.hold(NAME, self._owner, 0.001)
+                await self._limited(self._store.hold(NAME, self._owner, 0.001), CLOSING)
             except RasaCoreError:
                 log.debug("the role of the publisher was not given back; it ends by itself")
 

@@ -433,3 +433,17 @@ def test_large_events_behind_what_is_remembered(bench: Bench, monkeypatch: pytes
     bench.run(3)
     assert [body["seq"] for body in broker.bodies()] == list(range(101, 502))
     assert outbox.status()["gaps"] == 1
+
+
+def test_a_stop_while_the_store_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that says nothing does not hold up the end of the server by the role that was to be given back."""
+    outbox = bench.outbox(FakeBroker())
+
+    async def says_nothing(*_: object) -> Any:
+        await Deferred()
+
+    monkeypatch.setattr(bench.store, "hold", says_nothing)
+    began = bench.clock.seconds()
+    bench.do(outbox.stop(5.0))
+    assert bench.clock.seconds() - began < 10.0
+    assert not bench.clock.getDelayedCalls()
