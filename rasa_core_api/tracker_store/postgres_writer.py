@@ -187,7 +187,9 @@ class Writer:
         for job in jobs:
             claimed = hidden.get(job.sender_id)
             if claimed is not None and job.sender_id not in places and job.kind != "delete":
-                if claimed.owner == job.note.owner or claimed.left <= 0:
+                if claimed.owner != job.note.owner and claimed.left > 0:
+                    job.error = ConversationHeld(job.sender_id, claimed.left)
+                elif job.kind == "replace" or (job.end == 0 and not job.note.birth):  # else it is too late
                     found = connection.execute(
                         "UPDATE rasa_core_api_conversations SET id = DEFAULT, present = TRUE WHERE id = %s"
                         " RETURNING id",
@@ -196,8 +198,6 @@ class Writer:
                     assert found is not None
                     claimed.row = found[0]
                     places[job.sender_id] = claimed
-                else:
-                    job.error = ConversationHeld(job.sender_id, claimed.left)
         self._create(connection, jobs, keys, places)
         rows: list[tuple[int, Block]] = []
         changed: dict[int, _Place] = {}

@@ -74,6 +74,28 @@ def test_group_is_one_transaction(servers: Servers) -> None:
     assert isinstance(jobs[57].error, StoreConflict)
 
 
+def test_an_append_that_is_too_late_begins_nothing(servers: Servers) -> None:
+    """A turn whose conversation was deleted, and is claimed for a new one, does not make that one be there."""
+    store = emptied(servers)
+    writer = Writer(servers.postgres_url())
+    writer.open()
+    block, mine = [(0, 1, 1.0, "{}")], TurnNote(owner="me")
+    writer.run([ClaimJob(name, 0, "me", 60.0) for name in ("a", "b")])
+    writer.run(
+        jobs := [
+            WriteJob("append", "a", 5, 1, block, mine),
+            WriteJob("append", "b", 0, 1, block, TurnNote(owner="me", birth=1 << 40)),
+            WriteJob("replace", "c", 0, 1, block, mine),
+        ]
+    )
+    assert [type(job.error) for job in jobs] == [StoreConflict, StoreConflict, type(None)]
+    assert wait(store.sender_ids()) == ["c"]
+    writer.run([WriteJob("append", "a", 0, 1, block, mine), WriteJob("delete", "c")])
+    assert wait(store.sender_ids()) == ["a"]
+    writer.close()
+    wait(store.close())
+
+
 def test_appends_are_one_statement(servers: Servers) -> None:
     """Appends to different conversations are one transaction, whether they are known, new, empty or in conflict."""
     wait(emptied(servers).close())
