@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -56,10 +57,16 @@ class FileBroker(EventBroker):
 
 
 def _sync_name(path: Path) -> None:
-    """A file that was just made is not lost by a power cut."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """A file that was just made is not lost by a power cut, where its folder may be read and can be synced."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # to write the file needs less
+        return
     try:
         os.fsync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
     finally:
         os.close(folder)
 

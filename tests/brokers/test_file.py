@@ -135,6 +135,28 @@ def test_a_new_file_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.Mon
     assert synced == [str(tmp_path)] * 3
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL])
+def test_a_folder_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """One that may not be listed, or whose file system knows no such thing, keeps no event from being published."""
+    open_file, sync = os.open, os.fsync
+
+    def opened(path: Any, flags: int, *mode: int) -> int:
+        if flags & os.O_DIRECTORY and number == errno.EACCES:
+            raise OSError(number, os.strerror(number))
+        return open_file(path, flags, *mode)
+
+    def synced(descriptor: int) -> None:
+        if number == errno.EINVAL:
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "fsync", synced)
+    path = tmp_path / "events.log"
+    do(FileBroker(path, inline).publish(messages(0)))
+    assert json.loads(path.read_text())["seq"] == 0
+
+
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     """That is an outage like any other."""
     with pytest.raises(OSError):
