@@ -20,7 +20,7 @@ from rasa_core_api.reminders import unfired
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.exporting import exported
 from rasa_core_api.tracker_store.memory import MemoryStore
-from rasa_core_api.tracker_store.turns import Reminder, TurnNote
+from rasa_core_api.tracker_store.turns import NO_NOTE, Reminder, TurnNote
 
 from .tracker_store.stores import slots, texts, wait
 
@@ -271,6 +271,28 @@ def test_reminders_of_a_conversation_that_went_on() -> None:
         wait(source.forget(each))
     wait(made.copy(source, "u"))
     assert [each[0] for each in wait_in(made.store)] == ["three", "one", "two"]
+
+
+def test_reminders_of_one_name() -> None:
+    """Where a line lists two of a name, as MongoDB kept them, the last one waits: no store is asked to keep both."""
+
+    class Strict(MemoryStore):
+        async def append(self, sender_id: str, end: int, events: Sequence[Event], note: TurnNote = NO_NOTE) -> int:
+            assert len({each.name for each in note.reminders}) == len(note.reminders)
+            return await super().append(sender_id, end, events, note)
+
+    due = [datetime(2033, 1, 1, 0, 0, second, tzinfo=timezone.utc) for second in (1, 2)]
+    asked = [ReminderScheduled(action_name="a", trigger_date_time=at, name="n", timestamp=1.0) for at in due]
+    data = {
+        "sender_id": "u",
+        "seq": 0,
+        "events": [json.loads(event.as_json()) for event in asked],
+        "reminders": [{"name": "n", "due": at.timestamp(), "channel": None} for at in due],
+    }
+    copy, _, _ = target()
+    copy.store = Strict(reactor)
+    wait(import_lines(io.StringIO(json.dumps(data) + "\n"), "lines", None, READER, copy, 1.0))
+    assert wait(copy.store.reminders("u")) == [Reminder("u", "n", due[1].timestamp(), 1, None)]
 
 
 def test_stores_without_reminders(monkeypatch: pytest.MonkeyPatch) -> None:

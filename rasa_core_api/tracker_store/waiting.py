@@ -11,7 +11,7 @@ from rasa_core_api.exceptions import NotBuilt
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import NO_NOTE, Reminder, TurnNote
 
-#: Reminders by the place of the event that asked for each, in a list of events. Two of them have different names.
+#: Reminders by the place of the event that asked for each, in a list of events. Of one name the last one counts.
 Waiting = Mapping[int, Reminder]
 NONE_WAIT: Waiting = MappingProxyType({})
 
@@ -38,6 +38,5 @@ def note_of(waiting: Waiting, sender_id: str, seq: int) -> TurnNote:
     """What is left with events that are numbered from `seq` in the copy."""
     if not waiting:
         return NO_NOTE
-    return TurnNote(
-        reminders=[evolve(each, sender_id=sender_id, seq=seq + place) for place, each in sorted(waiting.items())]
-    )
+    named = {each.name: evolve(each, sender_id=sender_id, seq=seq + place) for place, each in sorted(waiting.items())}
+    return TurnNote(reminders=list(named.values()))
