@@ -11,6 +11,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable
+from rasa_core_api.tracker_store.mongo import reason
 
 #: Documents that are fetched between two turns of the reactor.
 _PAGE = 100
@@ -51,7 +52,7 @@ class HistoricalMongo:
         try:
             return await deferToThreadPool(self._reactor, self._pool, function, *arguments)
         except PyMongoError as error:
-            raise StoreUnavailable(f"MongoDB cannot be read: {type(error).__name__}.") from error
+            raise StoreUnavailable(f"MongoDB cannot be read: {reason(error)}.") from error
 
     async def count(self) -> int:
         """About how many conversations there are."""

@@ -59,7 +59,7 @@ class MongoStore(TrackerStore):
         self._pool = ThreadPool(1, _THREADS, "conversations")
         self._pool.start()
         try:
-            self._tables = await self._run(self._prepare)
+            self._tables = await deferToThreadPool(self._reactor, self._pool, self._prepare)
         except BaseException:
             await self.close()
             raise
@@ -68,10 +68,18 @@ class MongoStore(TrackerStore):
         self._sweeping.start(_SWEEP_EVERY, now=False)
 
     def _prepare(self) -> MongoTables:
+        from pymongo.errors import InvalidName, PyMongoError
+
         self._client = client = self._connect()
-        offset = _offset(client)
-        tables = MongoTables(client[self._database], lambda: time() + offset)
-        tables.prepare()
+        try:
+            database = client[self._database]
+            offset = _offset(client)
+            tables = MongoTables(database, lambda: time() + offset)
+            tables.prepare()
+        except InvalidName as error:
+            raise InvalidConfiguration(f"tracker_store.db: {error}") from None
+        except PyMongoError as error:
+            raise StoreUnavailable(f"The conversation store cannot be used: {reason(error)}.") from error
         return tables
 
     async def _sweep(self) -> None:
@@ -218,22 +226,34 @@ def _offset(client: Any) -> float:
     return float(server) - (began + time()) / 2
 
 
+def reason(error: Exception) -> str:
+    """Why MongoDB cannot be used at all, in its client's own words; not for what failed amid conversations."""
+    words = " ".join(str(error).split())
+    for rest in (" (configured timeouts", ", Timeout: ", ", full error: "):
+        words = words.partition(rest)[0]
+    return words[:500].rstrip(".") or type(error).__name__
+
+
 def connect_with(options: Settings) -> Callable[[], Any]:
     """Connects with the keys that the historical store had."""
+    username, password = options.text("username", None), options.text("password", None)
+    if password is not None and username is None:
+        raise options.wrong("username", "is missing beside the password")
     return client_factory(
         options.text("url", None) or "mongodb://localhost:27017",
-        options.text("username", None),
-        options.text("password", None),
-        options.text("auth_source", None) or "admin",
+        username,
+        password,
+        options.text("auth_source", None) or (None if username is None else "admin"),
     )
 
 
 def client_factory(
-    url: str, username: str | None, password: str | None, auth_source: str
+    url: str, username: str | None, password: str | None, auth_source: str | None
 ) -> Callable[[], Any]:
     """Connects as the historical store did; a write is acknowledged by a majority, from its journal.
 
-    Time limits that the URL sets itself are kept.
+    Time limits that the URL sets itself are kept. What it makes raises `InvalidConfiguration` for settings that the
+    client does not take.
     """
 
     def connect() -> Any:
@@ -242,14 +262,20 @@ def client_factory(
         limits = ("connectTimeoutMS", "socketTimeoutMS", "serverSelectionTimeoutMS")
         options: dict[str, Any] = {name: TIME_LIMIT * 1000 for name in limits if name.lower() not in url.lower()}
         if username is not None:
-            options |= {"username": username, "password": password, "authSource": auth_source}
-        return pymongo.MongoClient(
-            url,
-            w="majority",
-            journal=True,
-            tz_aware=True,
-            appname="rasa_core_api",
-            **options,
-        )
+            options |= {"username": username, "password": password}
+        if auth_source is not None:
+            options["authSource"] = auth_source
+        try:
+            return pymongo.MongoClient(
+                url,
+                w="majority",
+                journal=True,
+                tz_aware=True,
+                appname="rasa_core_api",
+                **options,
+            )
+        except (pymongo.errors.ConfigurationError, ValueError) as error:  # a wrong port is the latter
+            key = "password" if username is not None and password is None else "url"
+            raise InvalidConfiguration(f"tracker_store.{key}: {error}") from None
 
     return connect

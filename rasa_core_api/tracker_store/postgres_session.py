@@ -97,6 +97,27 @@ def unavailable(error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"The conversation store cannot be used: {type(error).__name__}.")
 
 
+def _not_opened(error: Exception) -> StoreUnavailable:
+    """Why the tables cannot be used, in the database's own words: nothing of a conversation was asked yet."""
+    words = " ".join(str(error).split())[:500].rstrip(".")
+    return StoreUnavailable(f"The conversation store cannot be used: {words or type(error).__name__}.")
+
+
+def _check_address(url: str) -> None:
+    """Raises `InvalidConfiguration` for what libpq cannot read; of its words none that may be a password's."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        words = str(error).strip()
+        reason = f": {words}" if words.startswith(("invalid connection option", "invalid URI query parameter")) else ""
+        raise InvalidConfiguration(
+            f"tracker_store.url: this is no connection string of libpq, such as postgresql://bot@localhost/bot{reason}"
+        ) from None
+
+
 def _has_news(descriptor: int) -> bool:
     """Whether there is something to read from a socket."""
     watch = select.poll()
@@ -155,9 +176,13 @@ class Session:
                 shared.shutdown(socket.SHUT_RDWR)
 
     def prepare(self) -> None:
-        """Create the tables. Raises `InvalidConfiguration` where those of a newer version are there."""
+        """Create the tables.
+
+        Raises `InvalidConfiguration` for a wrong address, and where tables of a newer version are there.
+        """
         import psycopg
 
+        _check_address(self._url)
         try:
             connection = self.connection()
             with connection.transaction():
@@ -178,4 +203,4 @@ class Session:
                     )
         except psycopg.Error as error:
             self.drop()
-            raise unavailable(error) from error
+            raise _not_opened(error) from error

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import txredisapi
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 log = Logger()
 
@@ -56,10 +57,17 @@ def connect(host: str, port: int, db: int, password: str | None, size: int, **op
     factory = pool._factory  # the reactor did not run yet, so there is no connection made of the defaults
     factory.protocol = Connection
     factory.initialDelay = _FIRST_RETRY
+
+    def note(failure: Failure) -> None:
+        if not failure.check(CancelledError):  # the pool was closed before
+            factory.unreached = str(failure.value) or type(failure.value).__name__
+
+    factory.slots[0].service.whenConnected(failAfterFailures=1).addErrback(note)
     return pool
 
 
 def reason(pool: Any, error: Exception) -> str:
-    """Why there is no answer: what the server said to the connection tried last, else the kind of error."""
-    refusal: str | None = getattr(pool._factory, "refusal", None)
-    return refusal or type(error).__name__
+    """Why there is no answer: what the server said to the connection tried last, or why it was not reached."""
+    factory = pool._factory
+    told: str | None = getattr(factory, "refusal", None) or getattr(factory, "unreached", None)
+    return told or type(error).__name__

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 
-from rasa_core_api.exceptions import ConversationHeld, StoreConflict, StoreUnavailable
+from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, StoreConflict, StoreUnavailable
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.historical_mongo import HistoricalMongo
-from rasa_core_api.tracker_store.mongo import MongoStore, client_factory
+from rasa_core_api.tracker_store.mongo import MongoStore, client_factory, connect_with
 from rasa_core_api.tracker_store.mongo_tables import MongoTables, key_of
+from rasa_core_api.tracker_store.settings import Settings
 from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
 
 from .conftest import Servers
@@ -143,8 +144,36 @@ def test_nobody_there() -> None:
     with pytest.raises(StoreUnavailable) as refused:
         wait(store.open())
     assert "secret" not in str(refused.value)
+    assert "127.0.0.1:1: [Errno 111] Connection refused." in str(refused.value)
     with pytest.raises(StoreUnavailable):
         wait(store.read("a"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"url": "http://localhost"}, "tracker_store.url: Invalid URI scheme"),
+        ({"url": "mongodb://localhost:99999"}, "tracker_store.url: Port must be"),
+        ({"url": "mongodb://u:geheim@@h"}, "tracker_store.url: Username and password must be escaped"),
+        ({"username": "u"}, "tracker_store.password: "),
+        ({"password": "geheim"}, "tracker_store.username: "),
+        ({"db": "a b"}, "tracker_store.db: "),
+    ],
+)
+def test_settings_that_the_client_refuses(settings: dict[str, str], words: str) -> None:
+    """What MongoDB's client does not take is refused by key and reason, never with a password in it."""
+    with pytest.raises(InvalidConfiguration, match=words) as refused:
+        connect = connect_with(Settings(settings, "tracker_store"))
+        wait(MongoStore(reactor, stored_events(), connect, settings.get("db", "rasa")).open())
+    assert "geheim" not in str(refused.value)
+
+
+def test_where_credentials_are_looked_up() -> None:
+    """`auth_source` counts for credentials in the URL as well."""
+    url = "mongodb://u:secret@127.0.0.1:1/?serverSelectionTimeoutMS=50"
+    client = connect_with(Settings({"url": url, "auth_source": "users"}, "tracker_store"))()
+    assert client.options._options["authsource"] == "users"
+    client.close()
 
 
 def test_historical_documents(tmp_path: Path) -> None:

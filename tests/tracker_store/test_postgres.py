@@ -41,8 +41,31 @@ def emptied(servers: Servers) -> PostgresStore:
 def test_no_server() -> None:
     """Where nothing listens the store does not open."""
     store: TrackerStore = PostgresStore(f"postgresql://127.0.0.1:{free_port()}/x", reactor, stored_events())
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match="Connection refused"):
         wait(store.open())
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("geheim", "such as postgresql://bot@localhost/bot$"),
+        ("host=h prt=5 password=geheim", 'invalid connection option "prt"$'),
+        ("postgresql://u:geheim@h/x?sslmod=require", 'invalid URI query parameter: "sslmod"$'),
+        ("postgresql://u:geheim%zz@h/x", "such as postgresql://bot@localhost/bot$"),
+    ],
+)
+def test_no_address(url: str, words: str) -> None:
+    """What is no connection string is refused by its key, and not repeated, since a password may be in it."""
+    with pytest.raises(InvalidConfiguration, match=f"^tracker_store.url: .*{words}") as refused:
+        wait(PostgresStore(url, reactor, stored_events()).open())
+    assert "geheim" not in str(refused.value)
+
+
+def test_the_servers_own_reason(servers: Servers) -> None:
+    """Why a server lets nobody in is told in its own words."""
+    nowhere = servers.postgres_url().rpartition("/")[0] + "/nowhere"
+    with pytest.raises(StoreUnavailable, match='database "nowhere" does not exist'):
+        wait(PostgresStore(nowhere, reactor, stored_events()).open())
 
 
 def test_group_is_one_transaction(servers: Servers) -> None:

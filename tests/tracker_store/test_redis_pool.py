@@ -14,6 +14,7 @@ from rasa_core_api.tracker_store import historical, redis
 from rasa_core_api.tracker_store.historical import HistoricalRedis
 from rasa_core_api.tracker_store.redis import RedisStore
 
+from .servers import free_port
 from .stores import slots, stored_events, wait
 
 pytest.importorskip("txredisapi")
@@ -98,6 +99,14 @@ def test_nobody_let_in(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreUnavailable):
         opened(server)
     assert server.made >= 4
+
+
+def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store whose server is not reached says why."""
+    monkeypatch.setattr(redis, "TIME_LIMIT", 0.5)
+    store = RedisStore(reactor, stored_events(), "127.0.0.1", free_port())
+    with pytest.raises(StoreUnavailable, match="Connection refused"):
+        wait(store.open())
 
 
 def test_the_servers_own_reason(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
