@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 FORMAT = 2
 #: Seconds to connect, and for one statement or one lock.
 TIME_LIMIT = 10
-#: A connection whose other end is gone without a word is given up after about `TIME_LIMIT`, whether something that was
-#: sent is not acknowledged or an answer does not come; the system itself tries for a quarter of an hour.
-_VIGILANCE = {
+#: What the address may say otherwise. A connection whose other end is gone without a word is given up after about
+#: `TIME_LIMIT`, whether something that was sent is not acknowledged or an answer does not come; the system itself tries
+#: for a quarter of an hour.
+_DEFAULTS: dict[str, Any] = {
+    "application_name": "rasa_core_api",
+    "connect_timeout": TIME_LIMIT,
     "tcp_user_timeout": 1_000 * TIME_LIMIT,
     "keepalives_idle": TIME_LIMIT // 2,
     "keepalives_interval": TIME_LIMIT // 5,
@@ -143,15 +146,14 @@ class Session:
             found = None
         if found is None or found.closed:
             chosen = conninfo_to_dict(self._url)
-            vigilance: dict[str, Any] = {key: value for key, value in _VIGILANCE.items() if key not in chosen}
+            given = chosen.get("options") or os.environ.get("PGOPTIONS", "")  # such as a search path
+            ours = {key: value for key, value in _DEFAULTS.items() if key not in chosen}
             found = self._connection = psycopg.connect(
                 self._url,
                 autocommit=True,
-                connect_timeout=TIME_LIMIT,
                 options=f"-c statement_timeout={TIME_LIMIT}s -c lock_timeout={TIME_LIMIT}s"
-                f" -c idle_in_transaction_session_timeout={TIME_LIMIT}s -c client_encoding=UTF8",
-                application_name="rasa_core_api",
-                **vigilance,
+                f" -c idle_in_transaction_session_timeout={TIME_LIMIT}s {given} -c client_encoding=UTF8",
+                **ours,
             )
             if found.execute("SHOW synchronous_commit").fetchall() == [("off",)]:
                 found.execute("SET synchronous_commit = on")  # an answered turn is on the disk

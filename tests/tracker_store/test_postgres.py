@@ -68,6 +68,18 @@ def test_the_servers_own_reason(servers: Servers) -> None:
         wait(PostgresStore(nowhere, reactor, stored_events()).open())
 
 
+def test_options_in_the_address(servers: Servers) -> None:
+    """What the address says of the session counts: the schema that the tables are made in, the program's name."""
+    url = servers.postgres_url()
+    session = Session(f"{url}?options=-csearch_path%3Dnone&application_name=bot")
+    shown = [session.connection().execute(f"SHOW {name}").fetchone() for name in ("search_path", "application_name")]
+    assert shown == [("none",), ("bot",)]
+    assert session.connection().execute("SHOW statement_timeout").fetchone() == ("10s",)
+    session.drop()
+    with pytest.raises(StoreUnavailable, match="no schema has been selected to create in"):
+        wait(PostgresStore(f"{url}?options=-csearch_path%3Dnone", reactor, stored_events()).open())
+
+
 def test_group_is_one_transaction(servers: Servers) -> None:
     """What waits is committed together; conflicts, and a deletion in between, concern their own job only."""
     wait(emptied(servers).close())
