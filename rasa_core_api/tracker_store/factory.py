@@ -12,7 +12,7 @@ from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import InvalidConfiguration
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.memory import MemoryStore
-from rasa_core_api.tracker_store.settings import Settings, split_retention
+from rasa_core_api.tracker_store.settings import RETENTION, Settings, split_retention
 from rasa_core_api.tracker_store.texts import StoredEvents
 from rasa_core_api.trusted import implementation
 
@@ -34,15 +34,13 @@ def create_store(
     """
     settings, _ = split_retention(settings, WHERE)
     options = Settings(settings or {}, WHERE)
-    kind = options.text("type", None)
-    older = options.text("store_type", None)
-    key = f"{WHERE}.type" if kind is not None or older is None else f"{WHERE}.store_type"
-    kind = kind or older or "memory"
+    kind, key = options.kind("type", "store_type", "memory")
+    key = f"{WHERE}.{key}"
     stored = StoredEvents(event_reader.new_id, slices or Slices(reactor))
     build = _TYPES.get(kind)
     if build is not None:
         store = build(options, reactor, stored)
-        options.finish(kind)
+        options.finish(kind, RETENTION)
         return store
     if "." not in kind:
         raise InvalidConfiguration(f"{key}: there is no store '{kind}'; there are {_built()}, or a class path")
@@ -84,8 +82,8 @@ def _redis(options: Settings, reactor: Any, stored: StoredEvents) -> TrackerStor
     return RedisStore(
         reactor,
         stored,
-        host=options.text("url", None) or "localhost",
-        port=options.whole("port", 6379, 1),
+        host=options.host("url", "localhost"),
+        port=options.port("port", 6379),
         db=options.whole("db", 0, 0),
         password=options.text("password", None),
         lifetime=options.whole("record_exp", 0, 0),

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration
 
+#: The option that every type of store has.
+RETENTION = "retention_days"
+
 
 class Settings:
     """The members of one entry of an endpoint file; errors name the key path (`where` and the key)."""
@@ -43,6 +46,29 @@ class Settings:
             raise self.wrong(key, f"must be a whole number, at least {least}")
         return value
 
+    def port(self, key: str, default: int) -> int:
+        port = self.whole(key, default, 1)
+        if port > 65535:
+            raise self.wrong(key, "must be a port, from 1 to 65535")
+        return port
+
+    def host(self, key: str, default: str) -> str:
+        """A host's name or address alone, where other systems take a whole URL."""
+        host = self.text(key, None) or default
+        if "/" in host or "@" in host or host.count(":") == 1:
+            raise self.wrong(key, "the name of a host is expected, without scheme, port or anything else")
+        return host
+
+    def kind(self, key: str, older: str | None, default: str) -> tuple[str, str]:
+        """What `key` names, and the key that did: `older` is another spelling of it."""
+        keys = [name for name in (key, older) if name is not None and self.text(name, None) is not None]
+        names = [self.text(name, None) for name in keys]
+        if "" in names:
+            raise self.wrong(keys[names.index("")], "is empty")
+        if len(set(names)) > 1:
+            raise self.wrong(keys[1], f"contradicts '{key}'")
+        return (names[0] or default, keys[0]) if keys else (default, key)
+
     def number(self, key: str, default: float, above: float) -> float:
         value = self._get(key)
         if value is None:
@@ -56,11 +82,11 @@ class Settings:
             raise self.wrong(key, f"must be a number above {above:g}")
         return value
 
-    def finish(self, kind: str) -> None:
-        """Refuse the first key that nobody asked for."""
+    def finish(self, kind: str, *others: str) -> None:
+        """Refuse the first key that nobody asked for; `others` are known although they were taken out before."""
         for key in self._members:
             if key not in self._asked:
-                known = ", ".join(sorted(self._asked - {"store_type"}))
+                known = ", ".join(sorted({*self._asked, *others} - {"store_type"}))
                 raise self.wrong(str(key), f"'{kind}' has no such option; it has {known}")
 
 
@@ -69,8 +95,8 @@ def split_retention(members: Mapping[str, JSON] | None, where: str) -> tuple[Map
 
     Raises `InvalidConfiguration`.
     """
-    if not members or "retention_days" not in members:
+    if not members or RETENTION not in members:
         return members, None
-    days = Settings(members, where).number("retention_days", 0.0, 0.0)
-    rest = {key: value for key, value in members.items() if key != "retention_days"}
+    days = Settings(members, where).number(RETENTION, 0.0, 0.0)
+    rest = {key: value for key, value in members.items() if key != RETENTION}
     return rest, days or None

@@ -43,7 +43,7 @@ def test_databases() -> None:
     """The keys of the historical redis store are understood, and those of PostgreSQL; nothing is connected."""
     redis = {"type": "redis", "url": "cache", "port": "6380", "db": 2, "password": "x", "record_exp": 60}
     assert create(redis).name == "redis"
-    assert create({"store_type": "redis"}).shared
+    assert create({"store_type": "redis", "url": "::1", "retention_days": 1}).shared
     assert create({"type": "postgres", "url": "postgresql://host/db"}).name == "postgres"
 
 
@@ -64,6 +64,12 @@ def test_databases() -> None:
         ({"type": "mongod", "usrname": "x"}, "tracker_store.usrname: 'mongod' has no such option"),
         ({"type": "postgres"}, "tracker_store.url"),
         ({"type": "redis", "port": "x"}, "tracker_store.port"),
+        ({"type": "redis", "port": 70000}, "tracker_store.port: must be a port"),
+        ({"type": "redis", "url": "redis://cache/1"}, "tracker_store.url: the name of a host"),
+        ({"type": "redis", "url": "cache:6380"}, "tracker_store.url: the name of a host"),
+        ({"type": ""}, "tracker_store.type: is empty"),
+        ({"store_type": "redis", "type": "memory"}, "tracker_store.store_type: contradicts 'type'"),
+        ({"type": "redis", "retention_day": 1}, "it has .*retention_days"),
         ({"type": "redis", "record_exp": -1}, "tracker_store.record_exp"),
         ({"url": "localhost"}, "tracker_store.url"),
         ({"type": "os.system"}, "tracker_store.type: the module 'os' is not trusted"),
