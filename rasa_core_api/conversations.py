@@ -27,7 +27,7 @@ _ADVICE = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when all went well, 1 when some conversations were left out, 2 for wrong settings, 130 after SIGINT."""
     options = _parser().parse_args(arguments)
-    if options.command == "migrate" and options.source == options.endpoints:
+    if options.command == "migrate" and not options.historical and options.source == options.endpoints:
         print("--from and --endpoints name the same file", file=sys.stderr)
         return 2
     from twisted.internet import reactor  # the command line chooses the reactor, not who imports this

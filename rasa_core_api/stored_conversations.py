@@ -7,14 +7,15 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rasa_core_api.claims import Claims
 from rasa_core_api.concurrency import Slices
+from rasa_core_api.constants import JSON
 from rasa_core_api.copying import Report, Target, import_lines, named
 from rasa_core_api.domain import Domain
 from rasa_core_api.endpoints import read_endpoints
@@ -25,6 +26,7 @@ from rasa_core_api.exceptions import (
     InvalidParameter,
     NotBuilt,
     StoreConflict,
+    StoreUnavailable,
     UnreadableFile,
 )
 from rasa_core_api.masking import mask
@@ -33,7 +35,8 @@ from rasa_core_api.slots import refuse_classes
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.exporting import EVENTS, exported
 from rasa_core_api.tracker_store.factory import WHERE, create_store
-from rasa_core_api.tracker_store.settings import Settings
+from rasa_core_api.tracker_store.memory import MemoryStore
+from rasa_core_api.tracker_store.settings import RETENTION, Settings, split_retention
 
 if TYPE_CHECKING:
     from rasa_core_api.tracker_store.historical import HistoricalRedis
@@ -74,18 +77,18 @@ async def run(
 
     def store_of(file: str) -> TrackerStore:
         settings = read_endpoints(file, environ).tracker_store
-        if (settings or {}).get("type", (settings or {}).get("store_type", "memory")) == "memory":
-            raise InvalidConfiguration(f"{file}: {WHERE}.type: what is in a server's memory cannot be reached")
-        try:
-            return create_store(
+        with _told_of(file):
+            store = create_store(
                 settings, reactor=reactor, event_reader=reader, trusted_modules=trusted, slices=Slices(reactor)
             )
-        except InvalidConfiguration as error:
-            raise InvalidConfiguration(f"{file}: {error}", **error.details) from None
+        if isinstance(store, MemoryStore):
+            raise InvalidConfiguration(f"{file}: {WHERE}.type: what is in a server's memory cannot be reached")
+        return store
 
     with ExitStack() as files:
         store = store_of(options.endpoints)
-        await store.open()
+        with _told_of(options.endpoints):
+            await store.open()
         try:
             if options.command == "list":
                 async for sender_id in _all_ids(store, options.prefix):
@@ -110,7 +113,8 @@ async def run(
                 await _migrate_historical(options.source, environ, reactor, reader, target)
             else:
                 source = store_of(options.source)
-                await source.open()
+                with _told_of(options.source):
+                    await source.open()
                 try:
                     if await _are_one(source, store):
                         raise InvalidConfiguration(_SAME.format(options.source, options.endpoints))
@@ -123,6 +127,17 @@ async def run(
             return target.report.finish()
         finally:
             await store.close()
+
+
+@contextmanager
+def _told_of(file: str) -> Iterator[None]:
+    """Name the endpoint file, of which there may be two, in what its store raises while it is built and opened."""
+    try:
+        yield
+    except InvalidConfiguration as error:
+        raise InvalidConfiguration(f"{file}: {error}", **error.details) from error
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{file}: {WHERE}: {error}", **error.details) from error
 
 
 async def _are_one(source: TrackerStore, target: TrackerStore) -> bool:
@@ -259,31 +274,37 @@ async def _export(store: TrackerStore, options: argparse.Namespace, output: Text
     return report.finish()
 
 
-def _historical_source(file: str, environ: Mapping[str, str], reactor: Any) -> HistoricalRedis | HistoricalMongo:
+def _historical_source(entry: Mapping[str, JSON] | None, reactor: Any) -> HistoricalRedis | HistoricalMongo:
     """The store that an endpoint file of Rasa Core names."""
-    options = Settings(read_endpoints(file, environ).tracker_store or {}, WHERE)
-    kind = options.text("type", None) or options.text("store_type", None)
+    settings, _ = split_retention(entry, WHERE)
+    options = Settings(settings or {}, WHERE)
+    kind, key = options.kind("type", "store_type", "memory")
     if kind == "redis":
         from rasa_core_api.tracker_store.historical import HistoricalRedis
 
-        return HistoricalRedis(
+        options.whole("record_exp", 0, 0)  # how long keys have left to live is not carried over
+        redis = HistoricalRedis(
             reactor,
-            options.text("url", None) or "localhost",
-            options.whole("port", 6379, 1),
+            options.host("url", "localhost"),
+            options.port("port", 6379),
             options.whole("db", 0, 0),
             options.text("password", None),
         )
+        options.finish(kind, RETENTION)
+        return redis
     if kind == "mongod":
         from rasa_core_api.tracker_store.historical_mongo import HistoricalMongo
         from rasa_core_api.tracker_store.mongo import connect_with
 
-        return HistoricalMongo(
+        mongo = HistoricalMongo(
             reactor,
             connect_with(options),
             options.text("db", None) or "rasa",
             options.text("collection", None) or "conversations",
         )
-    raise InvalidConfiguration(f"{file}: {WHERE}.type: historical stores are 'redis' and 'mongod', not {kind!r}")
+        options.finish(kind, RETENTION)
+        return mongo
+    raise options.wrong(key, f"historical stores are 'redis' and 'mongod', not {kind!r}")
 
 
 async def _migrate_historical(
@@ -292,8 +313,10 @@ async def _migrate_historical(
     from rasa_core_api.tracker_store.historical import read_stored
     from rasa_core_api.tracker_store.redis import PREFIX
 
-    source = _historical_source(file, environ, reactor)
-    await source.open()
+    settings = read_endpoints(file, environ).tracker_store
+    with _told_of(file):
+        source = _historical_source(settings, reactor)
+        await source.open()
     try:
         total = await source.count()
         async for sender_id, data in source.conversations(PREFIX.encode()):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from twisted.internet import reactor
 
 from rasa_core_api.conversations import _parser
 from rasa_core_api.events import UserUttered
-from rasa_core_api.exceptions import InvalidConfiguration
+from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable
 from rasa_core_api.stored_conversations import _all_ids, run
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.memory import MemoryStore
@@ -24,7 +25,7 @@ from rasa_core_api.tracker_store.redis import RedisStore
 from rasa_core_api.tracker_store.sqlite import SqliteStore
 from rasa_core_api.tracker_store.turns import Tail
 
-from .tracker_store.servers import has_redis, redis_server
+from .tracker_store.servers import free_port, has_redis, redis_server
 from .tracker_store.stores import slots, stored_events, texts, turn, wait
 
 BIG = slots(*range(2500))
@@ -161,6 +162,48 @@ def test_going_on_after_a_stop(tmp_path: Path) -> None:
         text = command("export", "--endpoints", target)[1]
         assert sorted(text.splitlines()[1:]) == sorted(line.rstrip("\n") for line in lines[1:])
         assert '"event":"restart"' in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("type: redis\n  prot: 1", "tracker_store.prot: 'redis' has no such option"),
+        ("type: mongod\n  collecton: x", "tracker_store.collecton: 'mongod' has no such option"),
+        ("type: redis\n  url: redis://cache/1", "tracker_store.url: the name of a host is expected"),
+        ("type: sqlite\n  path: x", "tracker_store.type: historical stores are"),
+        ("type: redis\n  url: 127.0.0.1\n  port: {port}", "tracker_store: .*Connection refused|redis.*cannot be read"),
+    ],
+)
+def test_historical_settings(tmp_path: Path, entry: str, words: str) -> None:
+    """Nothing in the entry of the old server is ignored, and what is wrong is named with its file."""
+    old = tmp_path / "old.yml"
+    old.write_text(f"tracker_store:\n  {entry.format(port=free_port())}\n")
+    with pytest.raises((InvalidConfiguration, StoreUnavailable), match=f"{re.escape(str(old))}: {words}"):
+        command("migrate", "--historical", "--from", old, "--endpoints", endpoints(tmp_path, "two"))
+
+
+def test_store_that_cannot_be_opened(tmp_path: Path) -> None:
+    """Of two stores the one that cannot be opened is named by its file; a `type` without a value is memory."""
+    lost = tmp_path / "lost.yml"
+    lost.write_text("tracker_store:\n  type: sqlite\n  path: /nowhere/x.db\n")
+    with pytest.raises(InvalidConfiguration, match=f"{re.escape(str(lost))}: tracker_store.path"):
+        command("migrate", "--from", lost, "--endpoints", endpoints(tmp_path, "two"))
+    lost.write_text("tracker_store:\n  type:\n")
+    with pytest.raises(InvalidConfiguration, match="memory cannot be reached"):
+        command("list", "--endpoints", lost)
+
+
+def test_one_file_for_both(tmp_path: Path) -> None:
+    """What lies in the same Redis is migrated with the endpoint file that the server has had all along."""
+    if not has_redis():
+        pytest.skip("redis-server is not installed")
+    with redis_server() as port:
+        file = tmp_path / "endpoints.yml"
+        file.write_text(f"tracker_store:\n  type: redis\n  url: 127.0.0.1\n  port: {port}\n")
+        arguments = ["migrate", "--historical", "--from", str(file), "--endpoints", str(file)]
+        program = [sys.executable, "-m", "rasa_core_api.conversations", *arguments]
+        done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "0 conversations stored\n")
 
 
 def test_migrate_historical_redis(tmp_path: Path) -> None:
