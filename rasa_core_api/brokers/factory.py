@@ -15,6 +15,9 @@ from rasa_core_api.tracker_store.settings import Settings
 from rasa_core_api.trusted import implementation
 
 WHERE = "event_broker"
+#: What librdkafka knows.
+_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_MECHANISMS = ("GSSAPI", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 
 
 def create_broker(settings: Mapping[str, JSON], *, reactor: Any, trusted_modules: Collection[str] = ()) -> EventBroker:
@@ -24,7 +27,7 @@ def create_broker(settings: Mapping[str, JSON], *, reactor: Any, trusted_modules
     options that the type does not have.
     """
     options = Settings(settings, WHERE)
-    kind = options.text("type", None) or "pika"
+    kind, _ = options.kind("type", None, "pika")
     build = _TYPES.get(kind)
     if build is not None:
         broker = build(options, reactor)
@@ -60,7 +63,7 @@ def _pika(options: Settings, reactor: Any) -> EventBroker:
         _url(options, "pika", "localhost"),
         options.text("username", None),
         options.text("password", None),
-        options.whole("port", 0, 0) or None,
+        options.port("port", 0) or None,
         f"{WHERE}.url",
     )
     queue = options.text("queue", None) or DEFAULT_QUEUE
@@ -83,11 +86,13 @@ def _kafka(options: Settings, reactor: Any) -> EventBroker:
     username = options.text("sasl_username", None)
     settings = {
         "bootstrap.servers": _url(options, "kafka", "localhost:9092"),
-        "security.protocol": options.text("security_protocol", "PLAINTEXT" if username is None else "SASL_PLAINTEXT"),
+        "security.protocol": options.one_of(
+            "security_protocol", _PROTOCOLS, "PLAINTEXT" if username is None else "SASL_PLAINTEXT"
+        ),
         "client.id": options.text("client_id", "rasa_core_api"),
         "sasl.username": username,
         "sasl.password": options.text("sasl_password", None),
-        "sasl.mechanisms": options.text("sasl_mechanism", None if username is None else "PLAIN"),
+        "sasl.mechanisms": options.one_of("sasl_mechanism", _MECHANISMS, None if username is None else "PLAIN"),
         "ssl.ca.location": options.text("ssl_cafile", None),
         "ssl.certificate.location": options.text("ssl_certfile", None),
         "ssl.key.location": options.text("ssl_keyfile", None),
@@ -101,8 +106,8 @@ def _kafka(options: Settings, reactor: Any) -> EventBroker:
 def _sql(options: Settings, reactor: Any) -> EventBroker:
     from rasa_core_api.brokers.sql import SqlBroker
 
-    dialect, url = options.text("dialect", "sqlite") or "sqlite", options.text("url", None)
-    port, name = options.whole("port", 0, 0) or None, options.text("db", None)
+    dialect, url = options.text("dialect", None), options.text("url", None)
+    port, name = options.port("port", 0) or None, options.text("db", None)
     username, password = options.text("username", None), options.text("password", None)
     _need("sqlalchemy", "sql", "sql")
     from sqlalchemy import URL, make_url
@@ -110,14 +115,22 @@ def _sql(options: Settings, reactor: Any) -> EventBroker:
 
     try:
         if url is not None and "://" in url:
-            found = make_url(url)
+            beside: dict[str, Any] = {
+                "drivername": dialect,
+                "username": username,
+                "password": password,
+                "port": port,
+                "database": name,
+            }
+            found = make_url(url).set(**{key: value for key, value in beside.items() if value is not None})
         else:
+            dialect = dialect or "sqlite"
             if name is None:
                 name = "events.db" if dialect == "sqlite" else "rasa"
             found = URL.create(dialect, username, password, url, port, name)
         found.get_dialect().import_dbapi()
     except NoSuchModuleError:
-        raise options.wrong("dialect", f"there is no such dialect: {dialect}") from None
+        raise options.wrong("dialect", f"there is no such dialect: {dialect or found.drivername}") from None
     except ArgumentError as error:
         raise options.wrong("url", str(error)) from None
     except ImportError as error:

@@ -54,10 +54,10 @@ class KafkaBroker(EventBroker):
 
         silent = logging.getLogger("rasa_core_api.kafka")
         silent.setLevel(logging.CRITICAL)  # who waits for the broker tells of it, once
-        producer = Producer(self._settings, logger=silent)
         try:
+            producer = Producer(self._settings, logger=silent)
             producer.list_topics(self._topic, timeout=self._time_limit)
-        except KafkaException as error:  # nobody answers
+        except KafkaException as error:  # nobody answers, or a file of certificates is not there
             raise self._failed(error.args[0]) from error
         self._producer = producer
 

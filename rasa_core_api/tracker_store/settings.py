@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration
@@ -58,6 +58,13 @@ class Settings:
         if "/" in host or "@" in host or host.count(":") == 1:
             raise self.wrong(key, "the name of a host is expected, without scheme, port or anything else")
         return host
+
+    def one_of(self, key: str, names: Sequence[str], default: str | None) -> str | None:
+        """One of `names`, in capitals or not."""
+        value = self.text(key, default)
+        if value is None or value.upper() in names:
+            return value
+        raise self.wrong(key, f"must be one of {', '.join(names)}")
 
     def kind(self, key: str, older: str | None, default: str) -> tuple[str, str]:
         """What `key` names, and the key that did: `older` is another spelling of it."""

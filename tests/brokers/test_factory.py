@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from rasa_core_api.brokers import EventBroker, Message
 from rasa_core_api.brokers.factory import create_broker
 from rasa_core_api.brokers.pika import Address, PikaBroker
+from rasa_core_api.brokers.sql import SqlBroker
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration
 
@@ -87,6 +88,11 @@ def test_custom_brokers() -> None:
         ({"url": "http://mq"}, "event_broker.url: the name of a host is expected"),
         ({"type": "file", "pfad": "x"}, "event_broker.pfad: 'file' has no such option; it has path, type"),
         ({"type": "kafka"}, "event_broker.url: 'kafka' needs an address"),
+        ({"type": ""}, "event_broker.type: is empty"),
+        ({"url": "mq", "port": 70000}, "event_broker.port: must be a port"),
+        ({"type": "sql", "port": 70000}, "event_broker.port: must be a port"),
+        ({"type": "kafka", "url": "k:1", "security_protocol": "TLS"}, "event_broker.security_protocol: must be one "),
+        ({"type": "kafka", "url": "k:1", "sasl_mechanism": "SCRAM"}, "event_broker.sasl_mechanism: must be one of "),
     ],
 )  # fmt: skip
 def test_mistakes(settings: dict[str, Any], message: str) -> None:
@@ -94,6 +100,15 @@ def test_mistakes(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         make(settings)
     assert message in str(caught.value)
+
+
+def test_members_beside_a_database_url() -> None:
+    """What is given beside a whole URL counts, as for RabbitMQ."""
+    pytest.importorskip("sqlalchemy")
+    beside = {"username": "u", "password": "p", "port": 7, "db": "bots"}
+    broker = make({"type": "sql", "url": "sqlite://host/other", **beside})
+    assert isinstance(broker, SqlBroker)
+    assert broker._url.render_as_string(hide_password=False) == "sqlite://u:p@host:7/bots"
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,13 @@ def test_nobody_answers() -> None:
     do(broker.close())
 
 
+def test_settings_that_cannot_be_used() -> None:
+    """What the client finds wrong before it connects is told in its words."""
+    settings = {"bootstrap.servers": "127.0.0.1:1", "security.protocol": "SSL", "ssl.ca.location": "/nowhere.pem"}
+    with pytest.raises(BrokerFailed, match="ssl.ca.location failed"):
+        do(KafkaBroker(settings, "events", inline).open())
+
+
 def test_a_message_that_no_topic_takes(cluster: str) -> None:
     """One event that is too large is refused alone; with others it is an outage, after which it is sent alone."""
     broker = KafkaBroker({"bootstrap.servers": cluster, "message.max.bytes": 2000}, "large", inline)
