@@ -37,6 +37,7 @@ from rasa_core_api.tracker_store.exporting import EVENTS, exported
 from rasa_core_api.tracker_store.factory import WHERE, create_store
 from rasa_core_api.tracker_store.memory import MemoryStore
 from rasa_core_api.tracker_store.settings import RETENTION, Settings, split_retention
+from rasa_core_api.tracker_store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from rasa_core_api.tracker_store.historical import HistoricalRedis
@@ -75,7 +76,8 @@ async def run(
         told(made)
         return made
 
-    def store_of(file: str) -> TrackerStore:
+    def store_of(file: str, there: bool) -> TrackerStore:
+        """`there` means that conversations are looked for: a mistyped path is no reason to make a new file."""
         settings = read_endpoints(file, environ).tracker_store
         with _told_of(file):
             store = create_store(
@@ -83,10 +85,12 @@ async def run(
             )
         if isinstance(store, MemoryStore):
             raise InvalidConfiguration(f"{file}: {WHERE}.type: what is in a server's memory cannot be reached")
+        if there and isinstance(store, SqliteStore) and not store.path.exists():
+            raise InvalidConfiguration(f"{file}: {WHERE}.path: there is no file {store.path}")
         return store
 
     with ExitStack() as files:
-        store = store_of(options.endpoints)
+        store = store_of(options.endpoints, options.command not in ("import", "migrate"))
         with _told_of(options.endpoints):
             await store.open()
         try:
@@ -112,7 +116,7 @@ async def run(
             elif options.historical:
                 await _migrate_historical(options.source, environ, reactor, reader, target)
             else:
-                source = store_of(options.source)
+                source = store_of(options.source, True)
                 with _told_of(options.source):
                     await source.open()
                 try:

@@ -193,6 +193,19 @@ def test_store_that_cannot_be_opened(tmp_path: Path) -> None:
         command("list", "--endpoints", lost)
 
 
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["export"], ["delete", "a"], ["anonymise", "a", "-d", "x"], ["migrate"]]
+)
+def test_mistyped_path(tmp_path: Path, arguments: list[str]) -> None:
+    """Where conversations are looked for, a file that is not there is an error, and is not made."""
+    file = endpoints(tmp_path, "mistyped")
+    source = ["--from", file] if arguments == ["migrate"] else []
+    target = endpoints(tmp_path, "two") if source else file
+    with pytest.raises(InvalidConfiguration, match=r"mistyped.yml: tracker_store.path: there is no file .*mistyped.db"):
+        command(arguments[0], *source, "--endpoints", target, *arguments[1:])
+    assert not list(tmp_path.glob("mistyped.db*"))
+
+
 def test_one_file_for_both(tmp_path: Path) -> None:
     """What lies in the same Redis is migrated with the endpoint file that the server has had all along."""
     if not has_redis():

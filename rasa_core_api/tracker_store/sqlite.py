@@ -54,7 +54,7 @@ class SqliteStore(TrackerStore):
         where: str = "tracker_store.path",
         now: Callable[[], float] = time,
     ) -> None:
-        self._path = path
+        self.path = path
         self._stored = stored
         self._now = now
         self._reactor = reactor
