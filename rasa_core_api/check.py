@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rasa_core_api.channels.registry import CHANNELS, channel_kind
@@ -83,6 +84,7 @@ def check_project(options: argparse.Namespace) -> list[Finding]:
             endpoints = read_endpoints(options.endpoints, os.environ)
             found += check_endpoints(endpoints, options.endpoints)
             found += check_keys(endpoints, options.endpoints)
+            found += _check_stores(endpoints, options.endpoints)
         except RasaCoreError as error:
             found.append(_unreadable(error, options.endpoints))
     if options.credentials:
@@ -96,6 +98,28 @@ def check_project(options: argparse.Namespace) -> list[Finding]:
         found += check_model(Path(options.core))
     if options.domain:
         found += _check_sources(options, endpoints)
+    return found
+
+
+def _check_stores(endpoints: Endpoints, file: str) -> list[Finding]:
+    """Settings of the conversation store and the event broker that a server refuses; nothing is connected."""
+    from twisted.internet.task import Clock
+
+    from rasa_core_api.brokers.factory import create_broker
+    from rasa_core_api.events.reading import EventReader
+    from rasa_core_api.tracker_store.factory import create_store
+
+    clock, found = Clock(), []
+    for name, entry, create in (
+        ("tracker_store", endpoints.tracker_store, partial(create_store, event_reader=EventReader(clock.seconds, str))),
+        ("event_broker", endpoints.event_broker, create_broker),
+    ):
+        if entry is None or "." in str(entry.get("type") or entry.get("store_type")):
+            continue  # a class of the project is only run where it is trusted
+        try:
+            create(entry, reactor=clock)
+        except RasaCoreError as error:
+            found.append(Finding("error", "unusable-setting", line_of(file, name), str(error), "correct it"))
     return found
 
 

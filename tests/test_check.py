@@ -125,6 +125,24 @@ def test_endpoints_and_credentials(bot: Path, capsys: pytest.CaptureFixture[str]
     assert "missing-template" not in by_code, "the texts come from a server"
 
 
+def test_stores_and_brokers(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a server would refuse in its store or broker is an error; a class of the project is left alone."""
+    file = bot / "endpoints.yml"
+
+    def told() -> list[tuple[int, str, str]]:
+        _, findings = found(bot, capsys, "--endpoints", str(file))
+        wrong = [item for (code, _), item in findings.items() if code == "unusable-setting"]
+        return [(item["line"], item["severity"], item["message"].partition(" has")[0]) for item in wrong]
+
+    file.write_text("# here\ntracker_store: {type: redis, prot: 1}\nevent_broker: {type: file, pfad: x}\n")
+    assert told() == [
+        (2, "error", "tracker_store.prot: 'redis'"),
+        (3, "error", "event_broker.pfad: 'file'"),
+    ]
+    file.write_text("tracker_store: {type: my.Store, x: 1}\nevent_broker: {type: file}\n")
+    assert told() == []
+
+
 def test_keys_of_endpoints_that_mean_nothing(bot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A key that nothing uses is a warning at the line of its entry."""
     (bot / "endpoints.yml").write_text("action_endpoint: {url: 'https://x'}\nmodels:\n  url: https://x\n  tokn: s\n")
