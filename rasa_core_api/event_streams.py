@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from rasa_core_api.exceptions import TooManyRequests
+from rasa_core_api.exceptions import InvalidParameter, TooManyRequests
 from rasa_core_api.jsontext import encode
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import FEED_SIZE, FeedEntry
@@ -134,8 +134,14 @@ class EventStreams:
         self._check()
         source = _All(self.store, await self.store.feed_end())
         if after is not None:
-            await self.store.feed(after, 1)
-            source.resume(after)
+            try:
+                await self.store.feed(after, 1)
+            except InvalidParameter:
+                if not _place(after):
+                    raise
+                source.miss()  # so another kind of store counts, which was here before
+            else:
+                source.resume(after)
         return self._add(Stream(self, source, None))
 
     def close(self) -> None:
@@ -202,9 +208,13 @@ class _All:
     def resume(self, after: str) -> None:
         """Go on behind a position. One beyond the end is of a store that was here before: that is a gap, too."""
         if _place(after) > _place(self._position):
-            self._elsewhere = True
+            self.miss()
         else:
             self._position = after
+
+    def miss(self) -> None:
+        """Tell of a gap, and go on from now on."""
+        self._elsewhere = True
 
     async def read(self) -> list[Item]:
         items: list[Item] = []
@@ -241,7 +251,8 @@ class _All:
 def _place(position: str) -> list[int]:
     """What positions are ordered by; nothing where a store of somebody's own has another form for them."""
     numbers = position.split("-")
-    return [int(number) for number in numbers] if all(map(str.isdecimal, numbers)) else []
+    known = all(number.isascii() and number.isdecimal() and len(number) <= 20 for number in numbers)
+    return [int(number) for number in numbers] if known else []
 
 
 def _data(sender_id: str, seq: int, text: str) -> str:

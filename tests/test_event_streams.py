@@ -231,6 +231,19 @@ def test_coming_back_to_another_store(bench: Bench) -> None:
     assert bench.ids(last) == []
 
 
+@pytest.mark.parametrize("place", ["793-19", "1795769045388-0", "99999999999999999999"])
+def test_coming_back_to_another_kind_of_store(bench: Bench, place: str) -> None:
+    """A place as another kind of store writes them is a gap, and no mistake of whoever comes back."""
+    bench.append("old", 3)
+    stream = bench.do(bench.streams.all(place))
+    assert [(item.id, item.kind) for item in bench.do(stream.next(0.0))] == [(None, "gap")]
+    bench.append("u", 2)
+    assert bench.ids(stream) == [None, "1"]
+    for nonsense in ("", "x", "1-", "9" * 5_000, "\xb2"):
+        with pytest.raises(InvalidParameter):
+            bench.do(bench.streams.all(nonsense))
+
+
 def test_coming_back_after_a_restart(bench: Bench) -> None:
     """A memory store that was begun anew, and has as much by now, is not taken for the one that was there before."""
     before, of_all = bench.streams.conversation("u"), bench.do(bench.streams.all())
