@@ -250,6 +250,8 @@ def settings_from_environment(environ: Mapping[str, str]) -> RunSettings:
             continue
         if name == f"{PREFIX}PORT":
             raise InvalidConfiguration(f"{name}: who serves this resource chooses the port: twistd web --port tcp:5005")
+        if name == f"{PREFIX}MAX_CONNECTIONS":
+            raise InvalidConfiguration(f"{name}: twistd keeps its connections itself; use `run --max_connections`")
         flag = flags.get(name[len(PREFIX) :])
         if flag is None:
             raise InvalidConfiguration(f"{name}: there is no such setting; there are {', '.join(sorted(flags))}")

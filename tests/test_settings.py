@@ -104,6 +104,7 @@ def test_environment() -> None:
         ({"RASA_CORE_API_ENABLE_API": "true"}, "RASA_CORE_API_CORE: "),
         ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_COLOUR": "red"}, "RASA_CORE_API_COLOUR"),
         ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_ENABLE_API": "yes"}, "RASA_CORE_API_ENABLE_API: true or false"),
+        ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_MAX_CONNECTIONS": "5"}, "RASA_CORE_API_MAX_CONNECTIONS: twistd"),
         ({"RASA_CORE_API_CORE": "m", "RASA_CORE_API_MAX_BODY_MB": "many"}, "RASA_CORE_API_MAX_BODY_MB: "),
     ],
 )
