@@ -29,6 +29,7 @@ from rasa_core_api.events.reading import EventReader
 from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable, UnsafeArchive, UnsupportedModel
 from rasa_core_api.http.auth import DEFAULT_METHOD, TokenReader
 from rasa_core_api.http.connections import connections_within_reach
+from rasa_core_api.http.cors import names_no_origin
 from rasa_core_api.http.site import ApiSite
 from rasa_core_api.model_delivery import ModelDelivery, build_delivery
 from rasa_core_api.model_learning import ModelLearning
@@ -273,6 +274,8 @@ def build_service(
         tokens = TokenReader.from_settings(settings.jwt_secret, settings.jwt_method)
     elif settings.jwt_method != DEFAULT_METHOD:
         log.warn("jwt_method: without a jwt_secret no token is checked")
+    for origin in filter(names_no_origin, settings.cors):
+        log.warn("cors: no page has the origin {origin!r}; one looks like https://chat.example.com", origin=origin)
     server = Server(
         agent,
         ServerSettings(

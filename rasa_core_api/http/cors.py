@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from twisted.web.server import Request
@@ -9,6 +10,12 @@ from twisted.web.server import Request
 _ALLOW_ORIGIN = b"Access-Control-Allow-Origin"
 _METHODS = [b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"]
 _VARY = [b"Origin"]
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#,\s]+", re.IGNORECASE)
+
+
+def names_no_origin(text: str) -> bool:
+    """Whether this is what no browser says of a page, such as a host alone or an address with a path."""
+    return text.strip() not in ("", "*", "null") and not _ORIGIN.fullmatch(text.strip())
 
 
 class Origins:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.web.server import Request
 
-from rasa_core_api.http.cors import Origins
+from rasa_core_api.http.cors import Origins, names_no_origin
 from rasa_core_api.http.routing import App, Routes
 from tests.http.conftest import MakeWire
 from tests.wire import Wire
@@ -87,3 +87,11 @@ def test_options_that_is_no_preflight(serve: MakeWire) -> None:
     assert response.headers[ALLOW] == A
     assert "access-control-allow-methods" not in response.headers
     assert "access-control-allow-headers" not in response.headers
+
+
+def test_what_no_page_has() -> None:
+    """A host alone, an address with a path, or two in one are no origins: nothing would ever match them."""
+    for origin in ("*", "null", "http://shop.example", "https://a.b:8443", "capacitor://x", "http://[::1]:80", ""):
+        assert not names_no_origin(origin)
+    for text in ("shop.example", "http://shop.example/", "http://a,http://b", "localhost:3000", "https://*.b/x"):
+        assert names_no_origin(text)
