@@ -178,31 +178,48 @@ class Session:
                 shared.shutdown(socket.SHUT_RDWR)
 
     def prepare(self) -> None:
-        """Create the tables.
+        """Create the tables, unless they are there.
 
-        Raises `InvalidConfiguration` for a wrong address, and where tables of a newer version are there.
+        Raises `InvalidConfiguration` for a wrong address, and for tables of a newer version. Where they are there nothing
+        is locked that a dump or a long query may hold: other processes, which serve, would wait behind this one. Nor
+        does it take the right to create tables.
         """
         import psycopg
 
         _check_address(self._url)
         try:
             connection = self.connection()
-            with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-                connection.execute("SET LOCAL statement_timeout = 0")  # older tables are rewritten
-                for statement in _TABLES.split(";"):
-                    if statement.strip():
-                        connection.execute(statement.encode())
-                found = connection.execute("SELECT version FROM rasa_core_api_format").fetchall()
-                if not found:
-                    connection.execute("INSERT INTO rasa_core_api_format VALUES (%s)", (FORMAT,))
-                elif found[0][0] < FORMAT:
-                    connection.execute("UPDATE rasa_core_api_format SET version = %s", (FORMAT,))
-                elif found[0][0] > FORMAT:
-                    raise InvalidConfiguration(
-                        f"tracker_store.url: the tables were made by a newer version of this program"
-                        f" (format {found[0][0]}, known: {FORMAT})"
-                    )
+            if _format(connection) != FORMAT:
+                _create(connection)
         except psycopg.Error as error:
             self.drop()
             raise _not_opened(error) from error
+
+
+def _format(connection: Connection[Any]) -> int | None:
+    """The version of the tables; None where there are none. Raises `InvalidConfiguration`."""
+    if connection.execute("SELECT to_regclass('rasa_core_api_format')").fetchall() == [(None,)]:
+        return None
+    found = connection.execute("SELECT version FROM rasa_core_api_format").fetchone()
+    if found is not None and found[0] > FORMAT:
+        raise InvalidConfiguration(
+            f"tracker_store.url: the tables were made by a newer version of this program"
+            f" (format {found[0]}, known: {FORMAT})"
+        )
+    return None if found is None else int(found[0])
+
+
+def _create(connection: Connection[Any]) -> None:
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        found = _format(connection)
+        if found == FORMAT:  # another process was faster
+            return
+        connection.execute("SET LOCAL statement_timeout = 0")  # older tables are rewritten
+        for statement in _TABLES.split(";"):
+            if statement.strip():
+                connection.execute(statement.encode())
+        if found is None:
+            connection.execute("INSERT INTO rasa_core_api_format VALUES (%s)", (FORMAT,))
+        else:
+            connection.execute("UPDATE rasa_core_api_format SET version = %s", (FORMAT,))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, cast
 
 import pytest
@@ -292,6 +293,35 @@ def test_tables_of_the_first_format(servers: Servers) -> None:
     with psycopg.connect(servers.postgres_url()) as connection:
         assert connection.execute("SELECT version FROM rasa_core_api_format").fetchall() == [(2,)]
     wait(store.close())
+
+
+def test_start_beside_a_long_reader(servers: Servers) -> None:
+    """A process that starts while the database is dumped neither waits nor makes those that serve wait."""
+    served = emptied(servers)
+    wait(served.append("a", 0, slots(1)))
+    with psycopg.connect(servers.postgres_url()) as dump:
+        dump.execute("LOCK TABLE rasa_core_api_conversations, rasa_core_api_blocks IN ACCESS SHARE MODE")
+        began = monotonic()
+        wait(opened(servers).close())
+        assert monotonic() - began < 5
+    wait(served.close())
+
+
+def test_user_who_may_not_create_tables(servers: Servers) -> None:
+    """Where somebody else made the tables, rights to read and write their rows are enough."""
+    wait(emptied(servers).close())
+    with psycopg.connect(servers.postgres_url(), autocommit=True) as owner:
+        owner.execute("CREATE ROLE bot LOGIN")
+        try:
+            owner.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO bot")
+            store = PostgresStore(servers.postgres_url().replace("tests@", "bot@"), reactor, stored_events())
+            wait(store.open())
+            assert wait(store.append("a", 0, slots(1, 2))) == 2
+            assert wait(store.delete("a"))
+            wait(store.close())
+        finally:
+            owner.execute("DROP OWNED BY bot")
+            owner.execute("DROP ROLE bot")
 
 
 def test_claims_of_one_group(servers: Servers) -> None:
