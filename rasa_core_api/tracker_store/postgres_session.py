@@ -90,6 +90,27 @@ CREATE TABLE IF NOT EXISTS rasa_core_api_roles (
 );
 """
 
+# Whether there is what only a transaction that is still to come could have written: the numbers are those of the server
+# that the tables were dumped from.
+_RESTORED = """
+SELECT EXISTS (SELECT FROM rasa_core_api_blocks WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))
+"""
+# What is there gets numbers below those of all transactions: how many cursors it is beyond. Each cursor stays where it
+# was; between two of them the order is that of positions, in which those of one conversation are in order.
+_RENUMBER = """
+WITH cursor AS (
+    SELECT split_part(position, '-', 1)::xid8 AS xid, split_part(position, '-', 2)::bigint AS position
+    FROM rasa_core_api_cursors
+)
+UPDATE rasa_core_api_blocks b SET xid =
+    (SELECT count(*) FROM cursor WHERE (cursor.xid, cursor.position) < (b.xid, b.position))::text::xid8;
+UPDATE rasa_core_api_cursors c SET position = (
+    SELECT count(*) FROM rasa_core_api_cursors o
+    WHERE (split_part(o.position, '-', 1)::xid8, split_part(o.position, '-', 2)::bigint)
+        < (split_part(c.position, '-', 1)::xid8, split_part(c.position, '-', 2)::bigint)
+) || '-9223372036854775807'
+"""
+
 
 def key_of(sender_id: str) -> bytes:
     return hashlib.sha256(sender_id.encode()).digest()
@@ -191,6 +212,8 @@ class Session:
             connection = self.connection()
             if _format(connection) != FORMAT:
                 _create(connection)
+            elif connection.execute(_RESTORED).fetchall() == [(True,)]:
+                _renumber(connection)
         except psycopg.Error as error:
             self.drop()
             raise _not_opened(error) from error
@@ -223,3 +246,13 @@ def _create(connection: Connection[Any]) -> None:
             connection.execute("INSERT INTO rasa_core_api_format VALUES (%s)", (FORMAT,))
         else:
             connection.execute("UPDATE rasa_core_api_format SET version = %s", (FORMAT,))
+
+
+def _renumber(connection: Connection[Any]) -> None:
+    """Let what a dump brought come before all that is appended here, where transactions are counted from the start."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        if connection.execute(_RESTORED).fetchall() == [(True,)]:
+            connection.execute("SET LOCAL statement_timeout = 0")
+            for statement in _RENUMBER.split(";"):
+                connection.execute(statement.encode())

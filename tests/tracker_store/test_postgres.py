@@ -324,6 +324,31 @@ def test_user_who_may_not_create_tables(servers: Servers) -> None:
             owner.execute("DROP ROLE bot")
 
 
+def test_dump_that_was_restored_into_a_new_server(servers: Servers) -> None:
+    """The numbers of transactions begin anew there: what is appended comes all the same, behind what was before."""
+    store = emptied(servers)
+    for number in range(4):
+        wait(store.append(f"s{number}", 0, slots(number)))
+    before = wait(store.feed(None, 10))
+    wait(store.set_cursor("quick", before[2].position))
+    wait(store.set_cursor("slow", before[0].position))
+    wait(store.close())
+    with psycopg.connect(servers.postgres_url()) as restored:
+        restored.execute("UPDATE rasa_core_api_blocks SET xid = (xid::text::bigint + 1000000)::text::xid8")
+        restored.execute(
+            "UPDATE rasa_core_api_cursors SET position = (split_part(position, '-', 1)::bigint + 1000000)"
+            " || '-' || split_part(position, '-', 2)"
+        )
+    for start in range(2):  # the second one finds nothing to do
+        store = opened(servers)
+        wait(store.append("s0", start + 1, slots("new")))
+        for name, seen in (("quick", 3), ("slow", 1)):
+            found = wait(store.feed(wait(store.cursor(name)), 10))
+            wanted = [f"s{number}" for number in range(seen, 4)] + ["s0"] * (start + 1)
+            assert [entry.sender_id for entry in found] == wanted
+        wait(store.close())
+
+
 def test_claims_of_one_group(servers: Servers) -> None:
     """Claims that wait are made with one statement; each of them is told its own outcome."""
     wait(emptied(servers).close())
