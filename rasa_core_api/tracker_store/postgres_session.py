@@ -18,17 +18,29 @@ if TYPE_CHECKING:
 FORMAT = 2
 #: Seconds to connect, and for one statement or one lock.
 TIME_LIMIT = 10
-#: What the address may say otherwise. A connection whose other end is gone without a word is given up after about
-#: `TIME_LIMIT`, whether something that was sent is not acknowledged or an answer does not come; the system itself tries
-#: for a quarter of an hour.
+#: What holds unless the address says otherwise. A connection whose other end is gone without a word is given up after
+#: about `TIME_LIMIT`, whether something that was sent is not acknowledged or an answer does not come; the system itself
+#: tries for a quarter of an hour.
 _DEFAULTS: dict[str, Any] = {
-    "application_name": "rasa_core_api",
     "connect_timeout": TIME_LIMIT,
+    "fallback_application_name": "rasa_core_api",
     "tcp_user_timeout": 1_000 * TIME_LIMIT,
     "keepalives_idle": TIME_LIMIT // 2,
     "keepalives_interval": TIME_LIMIT // 5,
     "keepalives_count": 3,
 }
+# What stands behind the options of the address. Other levels of isolation refuse whoever waited for a row, where this
+# one looks at it again.
+_OPTIONS = (
+    f"-c statement_timeout={TIME_LIMIT}s -c lock_timeout={TIME_LIMIT}s"
+    f" -c idle_in_transaction_session_timeout={TIME_LIMIT}s -c client_encoding=UTF8"
+    r" -c default_transaction_isolation=read\ committed"
+)
+# An answered turn is on the disk, whatever the server's settings become while the connection lasts.
+_DURABLE = """
+SELECT set_config('synchronous_commit', CASE setting WHEN 'off' THEN 'on' ELSE setting END, FALSE)
+FROM current_setting('synchronous_commit') AS setting
+"""
 #: Names our lock while tables are created: "RCav".
 _LOCK = 0x52436176
 
@@ -167,17 +179,14 @@ class Session:
             found = None
         if found is None or found.closed:
             chosen = conninfo_to_dict(self._url)
-            given = chosen.get("options") or os.environ.get("PGOPTIONS", "")  # such as a search path
-            ours = {key: value for key, value in _DEFAULTS.items() if key not in chosen}
+            options = chosen.pop("options", None) or os.environ.get("PGOPTIONS", "")
             found = self._connection = psycopg.connect(
                 self._url,
                 autocommit=True,
-                options=f"-c statement_timeout={TIME_LIMIT}s -c lock_timeout={TIME_LIMIT}s"
-                f" -c idle_in_transaction_session_timeout={TIME_LIMIT}s {given} -c client_encoding=UTF8",
-                **ours,
+                options=f"{options} {_OPTIONS}",
+                **{name: value for name, value in _DEFAULTS.items() if name not in chosen},
             )
-            if found.execute("SHOW synchronous_commit").fetchall() == [("off",)]:
-                found.execute("SET synchronous_commit = on")  # an answered turn is on the disk
+            found.execute(_DURABLE)
         return found
 
     def drop(self) -> None:

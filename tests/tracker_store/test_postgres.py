@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, cast
 
 import pytest
@@ -25,6 +25,8 @@ from .servers import free_port
 from .stores import slots, stored_events, texts, wait
 
 psycopg = pytest.importorskip("psycopg")
+
+_SHOWN = "search_path", "lock_timeout", "application_name"
 
 
 def opened(servers: Servers) -> PostgresStore:
@@ -322,6 +324,51 @@ def test_user_who_may_not_create_tables(servers: Servers) -> None:
         finally:
             owner.execute("DROP OWNED BY bot")
             owner.execute("DROP ROLE bot")
+
+
+def test_options_of_the_address(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the address, or libpq's environment, asks of the server holds; what the store needs goes before it."""
+    with psycopg.connect(servers.postgres_url(), autocommit=True) as other:
+        other.execute("CREATE SCHEMA IF NOT EXISTS bot")
+        try:
+            session = Session(servers.postgres_url() + "?options=-csearch_path%3Dbot%20-clock_timeout%3D0")
+            shown = {name: session.connection().execute(f"SHOW {name}".encode()).fetchone() for name in _SHOWN}
+            assert shown == {"search_path": ("bot",), "lock_timeout": ("10s",), "application_name": ("rasa_core_api",)}
+            session.drop()
+            monkeypatch.setenv("PGOPTIONS", "-c search_path=bot")
+            session = Session(servers.postgres_url() + "?application_name=mine")
+            assert session.connection().execute("SHOW search_path").fetchone() == ("bot",)
+            assert session.connection().execute("SHOW application_name").fetchone() == ("mine",)
+            session.drop()
+        finally:
+            other.execute("DROP SCHEMA bot CASCADE")
+
+
+def test_settings_that_others_changed(servers: Servers) -> None:
+    """Defaults of a user or a server neither make turns fail that wait for each other, nor let answered ones go."""
+    store = emptied(servers)
+    wait(store.append("a", 0, slots(1)))
+    wait(store.close())
+    with psycopg.connect(servers.postgres_url(), autocommit=True) as other:
+        other.execute("ALTER ROLE tests SET default_transaction_isolation = 'serializable'")
+        try:
+            store = opened(servers)
+            with psycopg.connect(servers.postgres_url()) as slow:
+                slow.execute("UPDATE rasa_core_api_conversations SET end_seq = 1")
+                deferLater(reactor, 0.3, slow.commit)
+                assert wait(store.append("a", 1, slots(2))) == 2
+            session = Session(servers.postgres_url())
+            session.connection()
+            other.execute("ALTER SYSTEM SET synchronous_commit = off")
+            other.execute("SELECT pg_reload_conf()")
+            sleep(0.3)
+            assert session.connection().execute("SHOW synchronous_commit").fetchone() == ("on",)
+            session.drop()
+            wait(store.close())
+        finally:
+            other.execute("ALTER ROLE tests RESET ALL")
+            other.execute("ALTER SYSTEM RESET ALL")
+            other.execute("SELECT pg_reload_conf()")
 
 
 def test_dump_that_was_restored_into_a_new_server(servers: Servers) -> None:
