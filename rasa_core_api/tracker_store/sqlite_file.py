@@ -209,7 +209,7 @@ class Users:
         except ImportError:  # not a Unix: claims run out
             return
         try:
-            self._descriptor = os.open(f"{path}-users", os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+            self._descriptor = os.open(f"{path.resolve()}-users", os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -14,7 +14,13 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from rasa_core_api.exceptions import InvalidConfiguration, InvalidParameter, StoreConflict, StoreUnavailable
+from rasa_core_api.exceptions import (
+    ConversationHeld,
+    InvalidConfiguration,
+    InvalidParameter,
+    StoreConflict,
+    StoreUnavailable,
+)
 from rasa_core_api.tracker_store import sqlite, sqlite_file
 from rasa_core_api.tracker_store.sqlite import SqliteStore
 from rasa_core_api.tracker_store.sqlite_file import APPLICATION_ID, SCHEMA
@@ -154,6 +160,21 @@ def test_locked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wait(store.append("a", 0, slots(1))) == 1
     other.close()
     wait(store.close())
+
+
+def test_one_file_under_two_names(tmp_path: Path) -> None:
+    """Processes that reach it by a link know of each other, and leave each other's claims alone."""
+    path, link = tmp_path / "c.db", tmp_path / "link.db"
+    link.symlink_to(path)
+    first = opened(path)
+    wait(first.append("a", 0, slots(1)))
+    wait(first.claim("a", 1, "first", None, 60.0))
+    second = opened(link)
+    assert first.shared and second.shared
+    with pytest.raises(ConversationHeld):
+        wait(second.claim("a", 1, "second", None, 60.0))
+    wait(first.close())
+    wait(second.close())
 
 
 def test_processes_that_create_the_file_together(tmp_path: Path) -> None:
