@@ -22,6 +22,8 @@ BUSY_TIMEOUT = 5.0
 STATEMENTS = 256
 #: Seconds between two tries where it has to be asked again.
 RETRY = 0.01
+#: Seconds between two looks whether the file is still there.
+LOOK = 1.0
 
 # a block is what one append added, its events one JSON object a line; `at` is the time of its last event
 SCHEMA = (
@@ -193,6 +195,34 @@ def truncate(connection: Connection) -> bool:
     finally:
         connection.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT * 1000)}")
     return not busy
+
+
+class Whereabouts:
+    """Whether a file is still where it was opened: what goes into one that nobody finds any more is gone in the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next = 0.0
+        self._found = self._look()
+
+    def check(self) -> None:
+        """Raise `StoreUnavailable` where another file is there, or none; while all is well it looks every `LOOK` s."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        if self._look() != self._found:
+            raise StoreUnavailable(
+                f"The conversation store cannot be used: {self._path.name} was removed or replaced; put it back, or"
+                " start the server again."
+            )
+        self._next = now + LOOK
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 class Users:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import unknown_cursor
-from rasa_core_api.tracker_store.sqlite_file import connect, unavailable
+from rasa_core_api.tracker_store.sqlite_file import Whereabouts, connect, unavailable
 from rasa_core_api.tracker_store.threads import CallJob
 from rasa_core_api.tracker_store.turns import FEED_SIZE, Earlier, Reminder
 
@@ -38,10 +38,12 @@ class SqliteReader:
     def __init__(self, path: Path, where: str) -> None:
         self._path = path
         self._where = where
+        self._whereabouts: Whereabouts
         self.connection: Connection
 
     def open(self) -> None:
         self.connection = connect(self._path, self._where)
+        self._whereabouts = Whereabouts(self._path)
         self.connection.execute("PRAGMA query_only=ON")
 
     def close(self) -> None:
@@ -50,6 +52,7 @@ class SqliteReader:
     def run(self, jobs: Sequence[CallJob]) -> None:
         for job in jobs:
             try:
+                self._whereabouts.check()
                 job.result = job.function(self.connection, *job.arguments)
             except RasaCoreError as error:
                 job.error = error

@@ -7,10 +7,10 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from rasa_core_api.exceptions import RasaCoreError
+from rasa_core_api.exceptions import RasaCoreError, StoreUnavailable
 from rasa_core_api.tracker_store.checks import conflict
 from rasa_core_api.tracker_store.sqlite_appends import Appends
-from rasa_core_api.tracker_store.sqlite_file import Users, connect, truncate, unavailable
+from rasa_core_api.tracker_store.sqlite_file import Users, Whereabouts, connect, truncate, unavailable
 from rasa_core_api.tracker_store.sqlite_jobs import Append, LogJob, Truncate, WriteJob
 from rasa_core_api.tracker_store.sqlite_turns import TurnTables
 from rasa_core_api.tracker_store.texts import Block
@@ -49,6 +49,7 @@ class SqliteWriter:
         self._rows: list[tuple[int, int, int, float, str]] = []
         self._durable = True
         self._users: Users | None = None
+        self._whereabouts: Whereabouts
         self.connection: Connection
         self.turns: TurnTables
         self._appends: Appends
@@ -58,6 +59,7 @@ class SqliteWriter:
         import sqlite3
 
         self.connection = connect(self._path, self._where)
+        self._whereabouts = Whereabouts(self._path)
         self.turns = TurnTables(self.connection, self._now)
         try:
             self._users = Users(self._path, self.turns.void)
@@ -82,12 +84,16 @@ class SqliteWriter:
         import sqlite3
 
         try:
+            self._whereabouts.check()
             writes = [job for job in jobs if not isinstance(job, Truncate)]
             if writes and not self._append(writes):
                 self._commit(writes)
             for job in jobs:
                 if isinstance(job, Truncate):
                     job.result = truncate(self.connection)
+        except StoreUnavailable as error:
+            for job in jobs:
+                job.error = error
         except sqlite3.OperationalError as error:  # locked, full, failing disk: the others would not do better
             self._roll_back()
             failure = unavailable(error)

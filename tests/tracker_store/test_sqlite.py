@@ -162,6 +162,24 @@ def test_locked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wait(store.close())
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_file_that_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool) -> None:
+    """Nothing is taken for stored in a file that nobody finds any more; once it is back all goes on."""
+    monkeypatch.setattr(sqlite_file, "LOOK", 0.0)
+    path, aside = tmp_path / "c.db", tmp_path / "aside.db"
+    store = opened(path)
+    wait(store.append("a", 0, slots(1)))
+    path.rename(aside)
+    if other:  # as of a backup
+        path.write_bytes(aside.read_bytes())
+    for work in (store.append("a", 1, slots(2)), store.read("a")):
+        with pytest.raises(StoreUnavailable, match=r"c\.db was removed or replaced"):
+            wait(work)
+    aside.rename(path)
+    assert wait(store.append("a", 1, slots(2))) == 2
+    wait(store.close())
+
+
 def test_one_file_under_two_names(tmp_path: Path) -> None:
     """Processes that reach it by a link know of each other, and leave each other's claims alone."""
     path, link = tmp_path / "c.db", tmp_path / "link.db"
