@@ -81,6 +81,7 @@ class RedisStore(TrackerStore):
         self._lifetime = str(lifetime)
         self._connection: Any = None
         self._warnings: list[str] = []
+        self._renewed = 0.0  # the clock's seconds
 
     async def open(self) -> None:
         try:
@@ -91,6 +92,8 @@ class RedisStore(TrackerStore):
             ) from error
         self._errors = redis_pool.ERRORS
         self._missing = redis_pool.UNKNOWN_SCRIPT
+        self._state = redis_pool.state
+        self._renew_connections = redis_pool.renew
         self._connection = redis_pool.connect(
             self._host,
             self._port,
@@ -167,7 +170,16 @@ class RedisStore(TrackerStore):
             except self._missing:
                 return await self._do("eval", script.text, [PREFIX], list(arguments))
         except self._errors as error:
-            raise self._unavailable(type(error).__name__) from error
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> StoreUnavailable:
+        """What an error means; a server that became a replica is not asked again over connections that it has."""
+        state = self._state(error)
+        now = self._clock.seconds()
+        if state == "READONLY" and self._connection is not None and now >= self._renewed + _RENEW_EVERY:
+            self._renewed = now
+            self._renew_connections(self._connection)
+        return self._unavailable(state or type(error).__name__)
 
     # --- logs ----------------------------------------------------------------------------------------
 
@@ -206,7 +218,7 @@ class RedisStore(TrackerStore):
             try:
                 score = await self._do("zscore", f"{PREFIX}names", after)
             except self._errors as error:
-                raise self._unavailable(type(error).__name__) from error
+                raise self._failure(error) from error
             if score is None:
                 raise unknown_cursor(after)
             row = str(int(float(score)))
@@ -345,6 +357,8 @@ class _Replaced:
 
 _POSITION = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
 _DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+#: Seconds between two times that all connections are made anew.
+_RENEW_EVERY = 1.0
 
 
 def _note(note: TurnNote, events: Sequence[Event]) -> list[Any]:

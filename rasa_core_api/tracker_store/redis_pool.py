@@ -51,6 +51,21 @@ class Connection(txredisapi.RedisProtocol):  # type: ignore[misc]
         super().connectionMade()
 
 
+#: What Redis calls states that pass, or that somebody has to end.
+_STATES = {"BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "OOM", "READONLY", "WRONGTYPE"}
+
+
+def state(error: Exception) -> str | None:
+    """What the server said is the matter with it; the rest of its words may hold data."""
+    return next((word for word in str(error).replace("-", " ").split() if word in _STATES), None)
+
+
+def renew(pool: Any) -> None:
+    """Have all connections made anew: the name of the server may be another one's by now."""
+    for connection in list(pool._factory.pool):
+        connection.transport.loseConnection()
+
+
 def connect(host: str, port: int, db: int, password: str | None, size: int, **options: Any) -> Any:
     """Start `size` connections; a command of the answer waits for the first. End them with `disconnect()`."""
     pool = txredisapi.lazyConnectionPool(host, port, db, poolsize=size, password=password, **options)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs
+from twisted.protocols.portforward import ProxyFactory
 
 from rasa_core_api.exceptions import StoreUnavailable
 from rasa_core_api.tracker_store import redis
@@ -49,6 +51,32 @@ def test_server_goes_away(tmp_path: Path) -> None:
         tail = wait(store.read("a"))
         assert tail is not None and texts(tail.events) == texts(slots(1, 2))
         wait(store.close())
+
+
+def test_server_becomes_a_replica() -> None:
+    """Where another server takes over, under the same name, connections to the old one are not kept."""
+    if not has_redis():
+        pytest.skip("redis-server is not installed")
+    with redis_server() as old, redis_server() as new:
+        name = ProxyFactory("127.0.0.1", old)
+        port = reactor.listenTCP(0, name, interface="127.0.0.1")
+        store = opened(port.getHost().port)
+        wait(store.append("a", 0, slots(1)))
+        name.port = new
+
+        async def fail_over() -> None:
+            await store._connection.execute_command("REPLICAOF", "127.0.0.1", new)
+            with pytest.raises(StoreUnavailable, match="READONLY"):
+                await store.append("a", 1, slots(2))
+            while True:
+                with contextlib.suppress(StoreUnavailable):
+                    assert await store.append("b", 0, slots(3)) == 1
+                    break
+                await deferLater(reactor, 0.05)
+            await store.close()
+            await port.stopListening()
+
+        wait(fail_over())
 
 
 def test_keys_of_the_historical_store(tmp_path: Path) -> None:
