@@ -131,16 +131,19 @@ class RedisStore(TrackerStore):
 
     async def _check_durability(self) -> None:
         try:
-            answer = await self._do("execute_command", "CONFIG", "GET", "append*")
+            answer = await self._do("execute_command", "CONFIG", "GET", "*append*")
+            answer += await self._do("execute_command", "CONFIG", "GET", "maxmemory*")
         except (StoreUnavailable, *self._errors):
             return  # managed servers keep their settings to themselves
         kept = dict(zip(answer[::2], answer[1::2], strict=False))
+        if kept.get("maxmemory") == "0":
+            kept.pop("maxmemory-policy", None)
         self._warnings = [
             f"{key} is '{kept[key]}'" for key, wanted in _DURABLE.items() if key in kept and kept[key] != wanted
         ]
         if self._warnings:
             log.warn(
-                "redis may forget answered turns when it crashes: {reasons} (see docs/stores.md)",
+                "redis may forget answered turns, when it crashes or is full: {reasons} (see docs/stores.md)",
                 reasons=", ".join(self._warnings),
             )
 
@@ -356,7 +359,12 @@ class _Replaced:
 
 
 _POSITION = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
-_DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+_DURABLE = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "no-appendfsync-on-rewrite": "no",
+    "maxmemory-policy": "noeviction",
+}
 #: Seconds between two times that all connections are made anew.
 _RENEW_EVERY = 1.0
 

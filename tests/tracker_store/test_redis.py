@@ -79,6 +79,32 @@ def test_server_becomes_a_replica() -> None:
         wait(fail_over())
 
 
+def test_full_server_is_told() -> None:
+    """That a server is full is said; what it may throw away, and when it does not sync, at start."""
+    if not has_redis():
+        pytest.skip("redis-server is not installed")
+    with redis_server() as port:
+        store = opened(port)
+
+        async def configure(name: str, value: str) -> None:
+            await store._connection.execute_command("CONFIG", "SET", name, value)
+
+        wait(configure("maxmemory-policy", "allkeys-lru"))
+        wait(configure("no-appendfsync-on-rewrite", "yes"))
+        again = opened(port)
+        assert again.status()["warnings"] == ["no-appendfsync-on-rewrite is 'yes'"]
+        wait(again.close())
+        wait(configure("maxmemory", "2gb"))
+        again = opened(port)
+        assert "maxmemory-policy is 'allkeys-lru'" in again.status()["warnings"]  # type: ignore[operator]
+        wait(again.close())
+        wait(configure("maxmemory-policy", "noeviction"))
+        wait(configure("maxmemory", "1"))
+        with pytest.raises(StoreUnavailable, match="OOM"):
+            wait(store.append("a", 0, slots(1)))
+        wait(store.close())
+
+
 def test_keys_of_the_historical_store(tmp_path: Path) -> None:
     """A database with other keys and none of ours is told: its conversations wait to be migrated. Ours are no news."""
     if not has_redis():
