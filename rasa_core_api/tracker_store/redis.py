@@ -19,6 +19,7 @@ from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.checks import check_sender_id, conflict, no_position, unknown_cursor
 from rasa_core_api.tracker_store.redis_scripts import (
     APPEND,
+    CHECK,
     CLAIM,
     CURSOR,
     DELETE,
@@ -92,6 +93,7 @@ class RedisStore(TrackerStore):
             ) from error
         self._errors = redis_pool.ERRORS
         self._missing = redis_pool.UNKNOWN_SCRIPT
+        self._response = redis_pool.REFUSAL
         self._state = redis_pool.state
         self._renew_connections = redis_pool.renew
         self._connection = redis_pool.connect(
@@ -111,8 +113,25 @@ class RedisStore(TrackerStore):
             reason = redis_pool.reason(self._connection, error)
             await self.close()
             raise self._unavailable(reason) from error
+        await self._check_commands()
         await self._check_durability()
         await self._tell_historical()
+
+    async def _check_commands(self) -> None:
+        """Refuse a server on which scripts might end half way. Raises `InvalidConfiguration`."""
+        try:
+            await self._do("eval", CHECK.text, [PREFIX], [])
+        except self._errors as error:
+            if self._refused(error):
+                await self.close()
+                raise InvalidConfiguration(
+                    f"tracker_store: redis at {self._host}:{self._port} does not do what the store needs (Redis 6.2 or"
+                    f" later, and the right to all commands that read and write): {error}"
+                ) from error
+
+    def _refused(self, error: Exception) -> bool:
+        """Whether the server said no, and not for a state that it may leave."""
+        return isinstance(error, self._response) and self._state(error) in (None, "NOPERM")
 
     async def _tell_historical(self) -> None:
         """Where the database has keys, and none of ours, these may be the historical store's conversations."""

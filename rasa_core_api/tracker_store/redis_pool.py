@@ -13,6 +13,8 @@ log = Logger()
 
 #: What a script raises that the server does not know.
 UNKNOWN_SCRIPT = txredisapi.ScriptDoesNotExist
+#: What the server says no with.
+REFUSAL = txredisapi.ResponseError
 #: What a command may raise.
 ERRORS = (txredisapi.RedisError, OSError, TimeoutError)
 

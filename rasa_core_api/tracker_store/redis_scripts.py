@@ -130,6 +130,34 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+#: Fails where one of the commands of the others would, which could be after they have changed something
+CHECK = Script(
+    _COMMON
+    + """
+local name = prefix .. 'check'
+local function try(...)
+  redis.call(...)
+  redis.call('DEL', name)
+end
+redis.call('DEL', name)
+try('INCR', name)
+try('SET', name, '1', 'PX', '1000')
+try('RPUSH', name, '1')
+try('SADD', name, '1')
+redis.call('ZADD', name, '1', '1')
+try('ZREM', name, '1')
+redis.call('HSET', name, '1', '1', '2', '2')
+for _, command in ipairs({'EXPIRE', 'PEXPIRE', 'PEXPIREAT'}) do redis.call(command, name, text(now() + 100000)) end
+redis.call('HDEL', name, '1')
+redis.call('DEL', name)
+redis.call('SREM', name, '1')
+redis.call('XADD', name, 'MAXLEN', '~', '10', '*', '1', '1')
+redis.call('XRANGE', name, '(0-0', '+', 'COUNT', '1')
+try('XTRIM', name, 'MINID', '~', '0-0')
+return 1
+"""
+)
+
 #: -> {1, new end, row}, {0, end found}, {-1} for an unknown conversation, {-2, milliseconds of another owner's claim}
 APPEND = Script(
     _WRITE

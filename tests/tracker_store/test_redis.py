@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs
 from twisted.protocols.portforward import ProxyFactory
 
-from rasa_core_api.exceptions import StoreUnavailable
+from rasa_core_api.exceptions import InvalidConfiguration, StoreUnavailable
 from rasa_core_api.tracker_store import redis
 from rasa_core_api.tracker_store.redis import RedisStore
 from rasa_core_api.tracker_store.turns import TurnNote
@@ -79,6 +79,24 @@ def test_server_becomes_a_replica() -> None:
         wait(fail_over())
 
 
+def test_server_without_a_command() -> None:
+    """Where scripts could end half way, since a command of theirs is not allowed, the store does not open."""
+    if not has_redis():
+        pytest.skip("redis-server is not installed")
+    with redis_server() as port:
+        store = opened(port)
+
+        async def forbid(rule: str) -> None:
+            await store._connection.execute_command("ACL", "SETUSER", "default", rule)
+
+        wait(forbid("-xadd"))
+        with pytest.raises(InvalidConfiguration, match=r"tracker_store: .*Redis 6\.2"):
+            opened(port)
+        wait(forbid("+xadd"))
+        wait(opened(port).close())
+        wait(store.close())
+
+
 def test_full_server_is_told() -> None:
     """That a server is full is said; what it may throw away, and when it does not sync, at start."""
     if not has_redis():
@@ -102,6 +120,7 @@ def test_full_server_is_told() -> None:
         wait(configure("maxmemory", "1"))
         with pytest.raises(StoreUnavailable, match="OOM"):
             wait(store.append("a", 0, slots(1)))
+        wait(opened(port).close())  # a state that it may leave
         wait(store.close())
 
 

@@ -50,7 +50,8 @@ class _Conversation(protocol.Protocol):
             self.transport.loseConnection()
             return
         appended = b"*3" + b"\r\n:1" * 3 + b"\r\n"
-        answers = {b"PING": b"+PONG\r\n", b"SELECT": b"+OK\r\n", b"AUTH": b"+OK\r\n", b"EVALSHA": appended}
+        answers = {b"PING": b"+PONG\r\n", b"SELECT": b"+OK\r\n", b"AUTH": b"+OK\r\n", b"EVAL": b":1\r\n"}
+        answers[b"EVALSHA"] = appended
         self.transport.write(answers.get(command, b"-ERR unknown\r\n"))
 
 
