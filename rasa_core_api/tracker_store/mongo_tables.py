@@ -178,7 +178,10 @@ class MongoTables:
             self._list(sender_id, key, birth)
         old = {"key": key, "seq": {"$lt": end}}
         for found in self.blocks.find({**old, "note": {"$exists": True}}, {"note": 1}).sort("_id", 1):
-            self._keep(key, found["note"])
+            answer = found["note"]
+            later = {"_id": f"{key}:{answer['key']}", "end": {"$gte": answer["end"]}}
+            if self.answers.find_one(later, {"_id": 1}) is None:
+                self._keep(key, answer)
         if note.forgets:
             self.answers.update_many({"key": key}, {"$set": {"answer": FORGOTTEN}})
         self.blocks.delete_many(old)
@@ -348,9 +351,9 @@ class MongoTables:
             return None
         now = self._now()
         found = self.answers.find_one({"_id": f"{key}:{request}", "until": {"$gt": now}})
-        if found is None:
-            query = {"key": key, "note.key": request, "note.until": {"$gt": now}}
-            for block in self.blocks.find(query, {"note": 1}).sort("_id", -1).limit(1):
+        query = {"key": key, "note.key": request, "note.until": {"$gt": now}}
+        for block in self.blocks.find(query, {"note": 1}).sort("_id", -1).limit(1):
+            if found is None or found["end"] < block["note"]["end"]:  # one without events came behind the block
                 found = block["note"]
         if found is None:
             return None

@@ -213,6 +213,18 @@ def test_answer_of_a_replacement(store: TrackerStore) -> None:
     assert wait(store.look("a", 5, None, "r")).earlier == Earlier(2, 5, "2", True)
 
 
+def test_latest_answer_of_a_key(store: TrackerStore) -> None:
+    """What was kept last under a key is found, whether or not it came with events; a replacement leaves it so."""
+    wait(store.append("a", 0, slots(1)))
+    for answer, events in (("1", []), ("2", slots(2)), ("3", []), ("4", slots(3)), ("5", [])):
+        tail = wait(store.read("a", limit=0))
+        assert tail is not None
+        end = wait(store.append("a", tail.end, events, TurnNote(key="k", base=1, answer=answer, keep=60)))
+        assert wait(store.look("a", end, 0, "k")).earlier == Earlier(1, end, answer, True)
+    wait(store.replace("a", slots(4)))
+    assert wait(store.look("a", 0, 0, "k")).earlier == Earlier(1, 3, "5", True)
+
+
 def test_answers_are_forgotten(store: TrackerStore) -> None:
     """A replacement that is to forget empties the answers that were kept before; that there were some stays known."""
     wait(store.append("a", 0, slots(1, 2), TurnNote(key="k", answer="1", keep=60)))
