@@ -9,6 +9,7 @@ from attrs import evolve
 from rasa_core_api.anonymising import anonymised
 from rasa_core_api.domain import Domain
 from rasa_core_api.events import Event
+from rasa_core_api.open_turns import open_base, open_note
 from rasa_core_api.tracker_store import TrackerStore
 from rasa_core_api.tracker_store.turns import TurnNote
 from rasa_core_api.tracker_store.waiting import reminders_of
@@ -43,7 +44,12 @@ async def mask(
         return True
     shift = tail.end - tail.start  # the new log begins where the old one ends
     reminders = [evolve(each, seq=each.seq + shift) for each in await reminders_of(store, sender_id)]
-    await store.replace(sender_id, events, TurnNote(owner=owner, reminders=reminders, forgets=True))
+    note = TurnNote(owner=owner, reminders=reminders, forgets=True)
+    base = await open_base(store, sender_id, tail.start, tail.end, owner)
+    if base is not None:  # a turn that was cut off is not to be gone on with by the next message
+        again_open = open_note(owner, base - tail.start, True, None, 0)
+        note = evolve(again_open, done=True, reminders=reminders, forgets=True)
+    await store.replace(sender_id, events, note)
     return True
 
 

@@ -33,12 +33,18 @@ def has_listened(tracker: Tracker, base: int) -> bool:
     return False
 
 
+async def open_base(store: TrackerStore, sender_id: str, start: int, end: int, owner: str) -> int | None:
+    """Where the turn began of which more was to come, in a log from `start` to below `end`; None without one."""
+    kept = (await store.look(sender_id, end, 0, OPEN, owner)).earlier
+    if kept is None or not start <= kept.base < end:
+        return None
+    answer: JSON = decode(kept.answer.encode())
+    return kept.base if isinstance(answer, dict) and answer.get("open") is True else None
+
+
 async def is_torn(store: TrackerStore, tracker: Tracker, owner: str) -> bool:
     """Whether a stored log ends within a turn whose process died, or that failed between its parts."""
     if tracker.latest_action_name in (None, ACTION_LISTEN):
         return False
-    kept = (await store.look(tracker.sender_id, tracker.end, 0, OPEN, owner)).earlier
-    if kept is None or not tracker.start <= kept.base < tracker.end or has_listened(tracker, kept.base):
-        return False
-    answer: JSON = decode(kept.answer.encode())
-    return isinstance(answer, dict) and answer.get("open") is True
+    base = await open_base(store, tracker.sender_id, tracker.start, tracker.end, owner)
+    return base is not None and not has_listened(tracker, base)

@@ -432,6 +432,24 @@ def test_torn_turn_of_a_log_that_was_replaced() -> None:
     assert cluster.kinds() == ["action utter_hi", *ONE_GREETING[1:]]
 
 
+@pytest.mark.parametrize("before", [[], ["/greet"]], ids=["new", "known"])
+def test_torn_turn_that_was_made_anonymous(before: list[str]) -> None:
+    """It is cut off all the same, and nobody learns what its request was."""
+    cluster = torn(2, KEY, before)
+    agent = cluster.bots[1].agent
+    for _ in range(2):
+        assert cluster.bots[1].wait(agent.care.anonymise("u", agent.model.domain))
+    again = Stream()
+    cluster.ask(1, "/inform", KEY, output=again)
+    whole = [ONE_GREETING[0], *(ONE_GREETING[1:] * len(before)), *TORN[1:]]
+    assert again.texts == [] and cluster.kinds() == whole
+    cluster.ask(1, "/greet")
+    assert cluster.kinds() == [*whole, *ONE_GREETING]
+    assert cluster.bots[1].wait(agent.care.anonymise("u", agent.model.domain))
+    cluster.ask(1, "/greet")
+    assert cluster.kinds() == [*whole, *ONE_GREETING, *ONE_GREETING[1:]]
+
+
 def test_turn_that_fails_between_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same holds where the process lives on."""
     bot = Bot(domain("0.12"), SCRIPT, http=ActionServer().http, endpoints=ENDPOINTS)

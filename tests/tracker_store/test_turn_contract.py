@@ -229,10 +229,10 @@ def test_answers_are_forgotten(store: TrackerStore) -> None:
     """A replacement that is to forget empties the answers that were kept before; that there were some stays known."""
     wait(store.append("a", 0, slots(1, 2), TurnNote(key="k", answer="1", keep=60)))
     wait(store.append("a", 2, [], TurnNote(key="l", base=2, answer="2", keep=60)))
-    note = TurnNote(reminders=[Reminder("a", "n", 5.0, 2)], forgets=True)
-    assert wait(store.replace("a", slots(3), note)) == (2, 3)
+    note = TurnNote(key="l", base=1, answer="3", keep=60, reminders=[Reminder("a", "n", 5.0, 2)], forgets=True)
+    assert wait(store.replace("a", slots(3, 4), note)) == (2, 4)
     earlier = [wait(store.look("a", 0, None, key)).earlier for key in ("k", "l")]
-    assert earlier == [Earlier(0, 2, "{}", True), Earlier(2, 2, "{}", True)]
+    assert earlier == [Earlier(0, 2, "{}", True), Earlier(3, 4, "3", True)]  # its own is one that is kept now
     assert wait(store.reminders("a")) == [Reminder("a", "n", 5.0, 2)]
 
 
