@@ -186,6 +186,7 @@ local start, stop = bounds(sender)
 if start then
   redis.call('DEL', key('log', sender))
   redis.call('HSET', key('head', sender), 'start', text(stop))
+  redis.call('HDEL', key('head', sender), 'at')
   forget_all(sender)
   if ARGV[2] == '1' then
     for _, request in ipairs(redis.call('HKEYS', key('answers', sender))) do

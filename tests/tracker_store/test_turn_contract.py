@@ -388,6 +388,8 @@ def test_idle(store: TrackerStore) -> None:
     assert sorted(wait(store.idle(15.0, 10))) == ["old", "older"]
     assert len(wait(store.idle(15.0, 1))) == 1
     assert wait(store.idle(5.0, 10)) == []
+    wait(store.replace("new", []))  # an empty one has no event that is younger
+    assert sorted(wait(store.idle(15.0, 10))) == ["new", "old", "older"]
 
 
 def test_conversation_that_was_deleted_and_begun_anew(store: TrackerStore) -> None:
