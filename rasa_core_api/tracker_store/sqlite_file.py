@@ -268,4 +268,5 @@ class Users:
 
 def unavailable(error: Exception) -> RasaCoreError:
     """What a failure of SQLite means to a client; the reason names no data."""
-    return StoreUnavailable(f"The conversation store cannot be used: {error}.")
+    reason = str(error).partition(" with text ")[0]  # which follows, where a page is damaged
+    return StoreUnavailable(f"The conversation store cannot be used: {reason}.")

@@ -255,6 +255,19 @@ def test_damaged_event(tmp_path: Path) -> None:
     wait(store.close())
 
 
+def test_damaged_text(tmp_path: Path) -> None:
+    """What a damaged page has is not told with the failure."""
+    store = opened(tmp_path / "a.db")
+    wait(store.append("a", 0, slots(1)))
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+        other.execute("UPDATE blocks SET events = CAST(CAST(events AS BLOB) || x'ff' AS TEXT)")
+    for work in (store.read("a"), store.feed(None, 1)):
+        with pytest.raises(StoreUnavailable, match="Could not decode") as failure:
+            wait(work)
+        assert "slot" not in str(failure.value)
+    wait(store.close())
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
