@@ -219,6 +219,7 @@ class Session:
         _check_address(self._url)
         try:
             connection = self.connection()
+            _check_encoding(connection)
             if _format(connection) != FORMAT:
                 _create(connection)
             elif connection.execute(_RESTORED).fetchall() == [(True,)]:
@@ -226,6 +227,15 @@ class Session:
         except psycopg.Error as error:
             self.drop()
             raise _not_opened(error) from error
+
+
+def _check_encoding(connection: Connection[Any]) -> None:
+    found = connection.info.parameter_status("server_encoding")
+    if found not in ("UTF8", "SQL_ASCII", None):  # the last where a pooler does not tell
+        raise InvalidConfiguration(
+            f"tracker_store.url: the database is kept in {found}, which does not have all characters; it takes one with"
+            " the encoding UTF8"
+        )
 
 
 def _format(connection: Connection[Any]) -> int | None:

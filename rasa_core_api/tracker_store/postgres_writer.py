@@ -69,11 +69,12 @@ class Writer:
             if writes:
                 self._write(connection, writes)
         except psycopg.DataError as error:  # one of them cannot be stored: the others can
-            if len(writes) > 1:
-                for job in writes:
+            rest = [job for job in jobs if not isinstance(job, CallJob)]
+            if len(rest) > 1:
+                for job in rest:  # claims are taken as often as their owner likes
                     self.run([job])
             else:
-                writes[0].result, writes[0].error = None, unavailable(error)
+                rest[0].result, rest[0].error = None, unavailable(error)
         except psycopg.Error as error:
             self._session.drop()
             failure = unavailable(error)
@@ -82,10 +83,14 @@ class Writer:
 
     @staticmethod
     def _call(connection: Connection[Any], job: CallJob) -> None:
+        import psycopg
+
         try:
             job.result = job.function(connection, *job.arguments)
         except RasaCoreError as error:
             job.error = error
+        except psycopg.DataError as error:
+            job.error = unavailable(error)
 
     def _write(self, connection: Connection[Any], jobs: Sequence[WriteJob]) -> None:
         import psycopg

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic, sleep
 from typing import Any, cast
 
@@ -11,13 +11,15 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from rasa_core_api.exceptions import ConversationHeld, InvalidConfiguration, StoreConflict, StoreUnavailable
-from rasa_core_api.tracker_store import TrackerStore
+from rasa_core_api.tracker_store import TrackerStore, postgres_session
 from rasa_core_api.tracker_store.postgres import PostgresStore
 from rasa_core_api.tracker_store.postgres_jobs import ClaimJob, WriteJob
+from rasa_core_api.tracker_store.postgres_notes import hold
 from rasa_core_api.tracker_store.postgres_reader import LookJob, look
 from rasa_core_api.tracker_store.postgres_session import Session, key_of
 from rasa_core_api.tracker_store.postgres_statements import SHARE_LIST, append_statement
 from rasa_core_api.tracker_store.postgres_writer import Writer
+from rasa_core_api.tracker_store.threads import CallJob
 from rasa_core_api.tracker_store.turns import TurnNote
 
 from .conftest import Servers
@@ -369,6 +371,41 @@ def test_settings_that_others_changed(servers: Servers) -> None:
             other.execute("ALTER ROLE tests RESET ALL")
             other.execute("ALTER SYSTEM RESET ALL")
             other.execute("SELECT pg_reload_conf()")
+
+
+@pytest.fixture
+def latin(servers: Servers) -> Iterator[str]:
+    """The address of a database that is not kept in UTF-8."""
+    with psycopg.connect(servers.postgres_url(), autocommit=True) as other:
+        other.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        yield servers.postgres_url().replace("/postgres", "/latin")
+        other.execute("DROP DATABASE latin WITH (FORCE)")
+
+
+def test_database_that_cannot_hold_all_characters(latin: str) -> None:
+    """It is refused at start, not at the first name, or the first answer, that it cannot hold."""
+    with pytest.raises(InvalidConfiguration, match=r"tracker_store\.url.*LATIN1.*UTF8"):
+        wait(PostgresStore(latin, reactor, stored_events()).open())
+
+
+def test_job_that_cannot_be_stored(latin: str) -> None:
+    """A claim, an append or a question with values that the database does not take fails alone."""
+    session = Session(latin)
+    postgres_session._create(session.connection())
+    session.drop()
+    writer = Writer(latin)
+    block = [(0, 1, 1.0, "{}")]
+    jobs = [CallJob(hold, name, "me", 5.0) for name in ("ok", "\u0142")]
+    jobs += [ClaimJob(name, 0, "me", 5.0) for name in ("a", "\u0142", "b")]
+    jobs += [WriteJob("append", name, 0, 1, block) for name in ("c", "\u0142")]
+    writer.run(jobs)
+    assert [type(job.error) for job in jobs] == [
+        type(None), StoreUnavailable, type(None), StoreUnavailable, type(None), type(None), StoreUnavailable,
+    ]  # fmt: skip
+    with psycopg.connect(latin) as other:
+        found = other.execute("SELECT sender_id FROM rasa_core_api_conversations ORDER BY sender_id").fetchall()
+    assert found == [("a",), ("b",), ("c",)]
+    writer.close()
 
 
 def test_dump_that_was_restored_into_a_new_server(servers: Servers) -> None:
