@@ -36,10 +36,14 @@ _OPTIONS = (
     f" -c idle_in_transaction_session_timeout={TIME_LIMIT}s -c client_encoding=UTF8"
     r" -c default_transaction_isolation=read\ committed"
 )
-# An answered turn is on the disk, whatever the server's settings become while the connection lasts.
+# An answered turn is on the disk, whatever the server's settings become while the connection lasts. Where the options
+# did not arrive there is a pooler, which may send each transaction over another connection: a statement that was
+# prepared there would be unknown, or somebody else's.
 _DURABLE = """
-SELECT set_config('synchronous_commit', CASE setting WHEN 'off' THEN 'on' ELSE setting END, FALSE)
-FROM current_setting('synchronous_commit') AS setting
+SELECT current_setting('statement_timeout') FROM (
+    SELECT set_config('synchronous_commit', CASE setting WHEN 'off' THEN 'on' ELSE setting END, FALSE) AS chosen
+    FROM current_setting('synchronous_commit') AS setting
+) s WHERE chosen IS NOT NULL
 """
 #: Names our lock while tables are created: "RCav".
 _LOCK = 0x52436176
@@ -186,7 +190,8 @@ class Session:
                 options=f"{options} {_OPTIONS}",
                 **{name: value for name, value in _DEFAULTS.items() if name not in chosen},
             )
-            found.execute(_DURABLE)
+            if found.execute(_DURABLE).fetchall() != [(f"{TIME_LIMIT}s",)]:
+                found.prepare_threshold = None
         return found
 
     def drop(self) -> None:
@@ -225,6 +230,9 @@ class Session:
             elif connection.execute(_RESTORED).fetchall() == [(True,)]:
                 _renumber(connection)
         except psycopg.Error as error:
+            if self._connection is None:  # what is said of a connection that is not made has no data
+                reason = " ".join(str(error).split()).rstrip(".")
+                raise StoreUnavailable(f"The conversation store cannot be used: {reason}.") from error
             self.drop()
             raise _not_opened(error) from error
 

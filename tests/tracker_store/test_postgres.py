@@ -346,6 +346,16 @@ def test_options_of_the_address(servers: Servers, monkeypatch: pytest.MonkeyPatc
             other.execute("DROP SCHEMA bot CASCADE")
 
 
+def test_pooler_that_drops_the_options(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind it any statement may reach another connection of the server: none may rely on one prepared before."""
+    session = Session(servers.postgres_url())
+    assert session.connection().prepare_threshold is not None
+    session.drop()
+    monkeypatch.setattr(postgres_session, "_OPTIONS", "")
+    assert session.connection().prepare_threshold is None
+    session.drop()
+
+
 def test_settings_that_others_changed(servers: Servers) -> None:
     """Defaults of a user or a server neither make turns fail that wait for each other, nor let answered ones go."""
     store = emptied(servers)
