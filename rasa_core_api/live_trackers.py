@@ -94,7 +94,7 @@ class LiveTrackers:
         claims behind it is refused then.
         """
         tracker = self._cache.get(sender_id)
-        if tracker is not None and tracker.domain is not domain:
+        if tracker is not None and (tracker.domain is not domain or self._store.gone(sender_id)):
             tracker = None
         key = None if request is None else request.key
         store = self._store

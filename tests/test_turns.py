@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from rasa_core_api.claims import LEASE, PATIENCE
 from rasa_core_api.events import Event
@@ -14,6 +15,7 @@ from rasa_core_api.exceptions import ConversationHeld, KeyReused, StoreConflict,
 from rasa_core_api.messages import BotMessage, RequestKey, UserMessage
 from rasa_core_api.nlg import Response
 from rasa_core_api.processor import Processor
+from rasa_core_api.tracker_store.memory import PROTECTED, MemoryStore
 from rasa_core_api.tracker_store.turns import NO_NOTE, TurnNote
 from rasa_core_api.tracker_views import EventVerbosity
 from tests.cluster import ACTIONS, ENDPOINTS, FOUND, KEY, ONE_GREETING, SCRIPT, ActionServer, Cluster, SharedStore, said
@@ -592,3 +594,17 @@ def test_torn_reminder_is_finished_by_another_server() -> None:
     assert second.wait(cluster.store.reminders("u")) == []
     for bot in cluster.bots:
         bot.agent.stop()
+
+
+def test_conversation_that_the_store_dropped_at_its_bound() -> None:
+    """It begins anew with its next turn, whose action is called once; what was kept of it outside the store is gone."""
+    actions, clock = ActionServer(), Clock()
+    store = MemoryStore(clock, max_conversations=1)
+    bot = Bot(domain("0.11"), SCRIPT, store=store, http=actions.http, endpoints=ENDPOINTS, clock=clock)
+    bot.say("/greet", "old")
+    clock.advance(2 * PROTECTED)
+    bot.say("/greet", "new")
+    clock.advance(2 * PROTECTED)
+    assert [answer["text"] for answer in bot.say("/inform", "old")] == ["found", "hello None"]
+    assert len(actions.turn_ids) == 1
+    assert bot.kinds("old") == [*TORN, "action utter_hi", "bot", "action action_listen"]

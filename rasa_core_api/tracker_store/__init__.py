@@ -183,6 +183,10 @@ class TrackerStore(ABC):
         """Conversations whose last event is from before a time (seconds since the epoch), at most `limit`."""
         raise self._lacks("times")
 
+    def gone(self, sender_id: str) -> bool:
+        """Whether a conversation that was stored is there no more, though nobody removed it: dropped at a bound."""
+        return False
+
     def pin(self, sender_id: str) -> None:
         """A turn of this conversation begins: it is not to be dropped. Each call is undone by one of `unpin`."""
         return None

@@ -323,6 +323,9 @@ class MemoryStore(TrackerStore):
 
     # --- bounds --------------------------------------------------------------------------------------
 
+    def gone(self, sender_id: str) -> bool:
+        return sender_id not in self._logs
+
     def pin(self, sender_id: str) -> None:
         self._pins[sender_id] += 1
 
