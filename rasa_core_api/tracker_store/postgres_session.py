@@ -215,9 +215,9 @@ class Session:
     def prepare(self) -> None:
         """Create the tables, unless they are there.
 
-        Raises `InvalidConfiguration` for a wrong address, and for tables of a newer version. Where they are there nothing
-        is locked that a dump or a long query may hold: other processes, which serve, would wait behind this one. Nor
-        does it take the right to create tables.
+        Raises `InvalidConfiguration` for a wrong address, and for tables of a newer version. Where they are there
+        nothing is locked that a dump or a long query may hold: other processes, which serve, would wait behind this
+        one. Nor does it take the right to create tables.
         """
         import psycopg
 
@@ -230,9 +230,6 @@ class Session:
             elif connection.execute(_RESTORED).fetchall() == [(True,)]:
                 _renumber(connection)
         except psycopg.Error as error:
-            if self._connection is None:  # what is said of a connection that is not made has no data
-                reason = " ".join(str(error).split()).rstrip(".")
-                raise StoreUnavailable(f"The conversation store cannot be used: {reason}.") from error
             self.drop()
             raise _not_opened(error) from error
 
