@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -53,14 +53,16 @@ class SqliteStore(TrackerStore):
         stored: StoredEvents,
         where: str = "tracker_store.path",
         now: Callable[[], float] = time,
+        steady: Callable[[], float] = monotonic,
     ) -> None:
         self.path = path
         self._stored = stored
         self._now = now
+        self._steady = steady
         self._reactor = reactor
         self._tidying: IDelayedCall | None = None
         self._shared = False
-        self._writes = SqliteWriter(path, where, self._foreign, now)
+        self._writes = SqliteWriter(path, where, self._foreign, now, steady)
         self._writer: JobThread[WriteJob] = JobThread(reactor, "conversations-writer", self._writes)
         self._reader: JobThread[CallJob] = JobThread(reactor, "conversations-reader", SqliteReader(path, where))
 
@@ -99,7 +101,7 @@ class SqliteStore(TrackerStore):
 
     async def read(self, sender_id: str, after: int = 0, limit: int | None = None) -> Tail | None:
         check_sender_id(sender_id)
-        found, _, _ = await self._ask(read_opening, sender_id, after, limit, None, "", 0.0)
+        found, _, _ = await self._ask(read_opening, sender_id, after, limit, None, "", 0.0, 0.0)
         return await self._tail(found, after, limit)
 
     async def _tail(self, found: RawTail | None, after: int, limit: int | None) -> Tail | None:
@@ -168,7 +170,9 @@ class SqliteStore(TrackerStore):
         self, sender_id: str, after: int = 0, limit: int | None = None, key: str | None = None, owner: str = ""
     ) -> Opening:
         check_sender_id(sender_id)
-        found, earlier, held = await self._ask(read_opening, sender_id, after, limit, key, owner, self._now())
+        found, earlier, held = await self._ask(
+            read_opening, sender_id, after, limit, key, owner, self._now(), self._steady()
+        )
         return Opening(await self._tail(found, after, limit), earlier, held)
 
     async def claim(

@@ -42,7 +42,8 @@ SCHEMA = (
         PRIMARY KEY (conversation, seq)
     ) WITHOUT ROWID;
     """,
-    # the position of a block is its place in the order of all appends; `until` is in seconds since the epoch
+    # the position of a block is its place in the order of all appends; `until` is in seconds since the epoch for
+    # answers, and by a clock that nobody sets for claims and roles
     """
     CREATE TABLE log (
         position INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rasa_core_api.exceptions import RasaCoreError
 from rasa_core_api.tracker_store.checks import unknown_cursor
 from rasa_core_api.tracker_store.sqlite_file import Whereabouts, connect, unavailable
+from rasa_core_api.tracker_store.sqlite_turns import left_of
 from rasa_core_api.tracker_store.threads import CallJob
 from rasa_core_api.tracker_store.turns import FEED_SIZE, Earlier, Reminder
 
@@ -81,17 +82,27 @@ _GLANCE = (
 
 
 def read_opening(
-    connection: Connection, sender_id: str, after: int, limit: int | None, key: str | None, owner: str, now: float
+    connection: Connection,
+    sender_id: str,
+    after: int,
+    limit: int | None,
+    key: str | None,
+    owner: str,
+    now: float,
+    steady: float,
 ) -> RawOpening:
-    """What a turn of `owner` finds; the texts are blocks of the log, joined by line breaks."""
+    """What a turn of `owner` finds; the texts are blocks of the log, joined by line breaks.
+
+    `now` is in seconds since the epoch, `steady` what the clock shows that claims end by.
+    """
     values = sender_id, owner, key, now
     found = connection.execute(_GLANCE, values).fetchone()
     if not _has_more(found, after, limit):
-        return _opening(found, after, [], now)
+        return _opening(found, after, [], steady)
     with _one_moment(connection):
         found = connection.execute(_GLANCE, values).fetchone()
         if not _has_more(found, after, limit):
-            return _opening(found, after, [], now)
+            return _opening(found, after, [], steady)
         conversation, start, end = found[:3]
         after = max(after, start)
         first = connection.execute(
@@ -108,7 +119,7 @@ def read_opening(
             ).fetchone()
             texts.append(text)
             seq += count
-        return _opening(found, first, texts, now)
+        return _opening(found, first, texts, steady)
 
 
 def _has_more(found: tuple[Any, ...], after: int, limit: int | None) -> bool:
@@ -116,10 +127,10 @@ def _has_more(found: tuple[Any, ...], after: int, limit: int | None) -> bool:
     return conversation is not None and end is not None and max(after, start) < end and limit != 0
 
 
-def _opening(found: tuple[Any, ...], first: int, texts: list[str], now: float) -> RawOpening:
+def _opening(found: tuple[Any, ...], first: int, texts: list[str], steady: float) -> RawOpening:
     conversation, start, end, until, *answer = found
     earlier = None if answer[0] is None else Earlier(answer[0], answer[1], answer[2], bool(answer[3]))
-    held = 0.0 if until is None else max(0.0, until - now)
+    held = 0.0 if until is None else left_of(until, steady)
     if conversation is None:
         return None, earlier, held
     return (start, start if end is None else end, first, texts, conversation), earlier, held

@@ -15,17 +15,27 @@ if TYPE_CHECKING:
 #: Answers that are written between two looks for those that ran out, and how many of these go at once.
 _SWEEP_EVERY = 256
 _SWEEP = 1_000
+#: Seconds that no claim or role lasts: an end beyond was counted before the machine was started anew.
+_LONGEST = 600.0
+
+
+def left_of(until: float, steady: float) -> float:
+    """How many seconds a claim or role still lasts that ends at `until` of a clock which shows `steady`."""
+    left = until - steady
+    return left if 0 < left <= _LONGEST else 0.0
 
 
 class TurnTables:
-    """The tables as the one writer sees them. `now` gives seconds since the epoch.
+    """The tables as the one writer sees them. `now` gives seconds since the epoch, `steady` those of a clock that all
+    processes of the machine share and nobody sets: by it claims and roles end, which none survives anyway.
 
     Claims are remembered as long as nobody else writes; answers are collected until `flush`.
     """
 
-    def __init__(self, connection: Connection, now: Callable[[], float]) -> None:
+    def __init__(self, connection: Connection, now: Callable[[], float], steady: Callable[[], float]) -> None:
         self._connection = connection
         self._now = now
+        self._steady = steady
         self._claims: dict[str, tuple[str, float]] | None = None  # sender id: owner, end
         self.answers: list[tuple[str, str, int, int, bool, str, float]] = []
         self._written = 0
@@ -48,7 +58,7 @@ class TurnTables:
         """Raise `ConversationHeld` where another owner's claim lasts."""
         found = self._known().get(sender_id)
         if found is not None and found[0] != owner:
-            left = found[1] - self._now()
+            left = left_of(found[1], self._steady())
             if left > 0:
                 raise ConversationHeld(sender_id, left)
 
@@ -62,7 +72,7 @@ class TurnTables:
         return sender_id in self._known()
 
     def claim(self, sender_id: str, owner: str, key: str | None, base: int, seconds: float) -> None:
-        until = self._now() + seconds
+        until = self._steady() + seconds
         self._connection.execute(
             "INSERT OR REPLACE INTO claims (sender_id, owner, key, base, until) VALUES (?, ?, ?, ?, ?)",
             (sender_id, owner, key, base, until),
@@ -70,7 +80,7 @@ class TurnTables:
         self._known()[sender_id] = owner, until
 
     def renew(self, owner: str, seconds: float) -> None:
-        self._connection.execute("UPDATE claims SET until = ? WHERE owner = ?", (self._now() + seconds, owner))
+        self._connection.execute("UPDATE claims SET until = ? WHERE owner = ?", (self._steady() + seconds, owner))
         self._claims = None
 
     def release(self, owner: str, sender_id: str | None) -> None:
@@ -165,9 +175,9 @@ class TurnTables:
         )
 
     def hold(self, role: str, owner: str, seconds: float) -> bool:
-        now = self._now()
+        now = self._steady()
         found = self._connection.execute("SELECT owner, until FROM roles WHERE name = ?", (role,)).fetchone()
-        if found is not None and found[0] != owner and found[1] > now:
+        if found is not None and found[0] != owner and left_of(found[1], now) > 0:
             return False
         self._connection.execute(
             "INSERT OR REPLACE INTO roles (name, owner, until) VALUES (?, ?, ?)", (role, owner, now + seconds)

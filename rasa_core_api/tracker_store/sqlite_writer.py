@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from rasa_core_api.exceptions import RasaCoreError, StoreUnavailable
@@ -36,10 +36,18 @@ class SqliteWriter:
     to a known conversation is one row of one table. `on_foreign` is called (in this thread) when somebody else wrote.
     """
 
-    def __init__(self, path: Path, where: str, on_foreign: Callable[[], None], now: Callable[[], float] = time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        where: str,
+        on_foreign: Callable[[], None],
+        now: Callable[[], float] = time,
+        steady: Callable[[], float] = monotonic,
+    ) -> None:
         self._path = path
         self._where = where
         self._now = now
+        self._steady = steady
         self._on_foreign = on_foreign
         self._places: dict[str, list[int]] = {}  # sender id: row, end and start
         self._absent: set[str] = set()  # conversations that the file did not have when the transaction began
@@ -60,7 +68,7 @@ class SqliteWriter:
 
         self.connection = connect(self._path, self._where)
         self._whereabouts = Whereabouts(self._path)
-        self.turns = TurnTables(self.connection, self._now)
+        self.turns = TurnTables(self.connection, self._now, self._steady)
         try:
             self._users = Users(self._path, self.turns.void)
             self._version = self.connection.execute("PRAGMA data_version").fetchone()[0]

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import closing
 from pathlib import Path
+from time import time
 
 import pytest
 from twisted.internet import reactor
@@ -359,6 +360,42 @@ def test_claims_of_a_killed_process_end_with_it(tmp_path: Path) -> None:
     wait(third.open())
     assert wait(third.look("a", 0, None, None, "two")).held == 0
     wait(third.close())
+
+
+def test_claims_do_not_end_with_the_time_of_day(tmp_path: Path) -> None:
+    """A clock that is set an hour forward takes no living process's claim or role away; answers are kept by it."""
+    path = tmp_path / "a.db"
+    first = SqliteStore(path, reactor, stored_events())
+    second = SqliteStore(path, reactor, stored_events(), now=lambda: time() + 3600)
+    for store in (first, second):
+        wait(store.open())
+    wait(first.claim("a", 0, "one", None, 5.0))
+    assert wait(first.hold("publisher", "one", 5.0))
+    assert 4 < wait(second.look("a", 0, None, None, "two")).held <= 5
+    assert not wait(second.hold("publisher", "two", 5.0))
+    with pytest.raises(ConversationHeld):
+        wait(second.claim("a", 0, "two", None, 5.0))
+    wait(first.append("a", 0, slots(1), TurnNote(owner="one", key="k", base=0, answer="{}", keep=60.0)))
+    assert wait(first.look("a", 0, None, "k", "two")).earlier is not None
+    assert wait(second.look("a", 0, None, "k", "two")).earlier is None
+    for store in (first, second):
+        wait(store.close())
+
+
+def test_claims_from_before_the_machine_was_started(tmp_path: Path) -> None:
+    """Where files cannot be locked nobody voids them: those that end by a clock that ran for longer are over."""
+    path = tmp_path / "a.db"
+    long_ago = SqliteStore(path, reactor, stored_events(), steady=lambda: 900_000.0)
+    now = SqliteStore(path, reactor, stored_events(), steady=lambda: 50.0)
+    for store in (long_ago, now):
+        wait(store.open())
+    wait(long_ago.claim("a", 0, "one", None, 5.0))
+    assert wait(long_ago.hold("publisher", "one", 5.0))
+    assert wait(now.look("a", 0, None, None, "two")).held == 0
+    wait(now.claim("a", 0, "two", None, 5.0))
+    assert wait(now.hold("publisher", "two", 5.0))
+    for store in (long_ago, now):
+        wait(store.close())
 
 
 def test_another_process_that_goes_leaves_the_log(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def append(sender_id: str, end: int, count: int = 1, note: TurnNote = NO_NOTE) -
 
 @contextmanager
 def opened(path: Path) -> Iterator[SqliteWriter]:
-    writer = SqliteWriter(path, "path", lambda: None, lambda: 1000.0)
+    writer = SqliteWriter(path, "path", lambda: None, lambda: 1000.0, lambda: 50.0)
     writer.open()
     with closing(writer):
         yield writer
