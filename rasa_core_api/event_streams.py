@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from rasa_core_api.exceptions import InvalidParameter, TooManyRequests
 from rasa_core_api.jsontext import encode
 from rasa_core_api.tracker_store import TrackerStore
-from rasa_core_api.tracker_store.turns import FEED_SIZE, FeedEntry
+from rasa_core_api.tracker_store.turns import FeedEntry, may_go_on
 
 log = Logger()
 
@@ -228,7 +228,7 @@ class _All:
                 break
             read = self._items(entries)
             # what the store forgets is more than a page behind; one of large events is cut
-            full = len(entries) == PAGE or sum([len(item.data) for item in read]) >= FEED_SIZE // 2
+            full = may_go_on(len(entries), PAGE, [len(item.data) for item in read])
             if (self._begins or full) and await self._store.feed_lost(self._position):
                 log.warn("a reader of all events fell behind what the store remembers of their order, and was told so")
                 items.append(Item(None, "{}", "gap"))

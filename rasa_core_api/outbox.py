@@ -23,7 +23,7 @@ from rasa_core_api.concurrency import Slices
 from rasa_core_api.constants import JSON
 from rasa_core_api.exceptions import InvalidConfiguration, NotBuilt, RasaCoreError
 from rasa_core_api.tracker_store import TrackerStore
-from rasa_core_api.tracker_store.turns import FEED_SIZE, FeedEntry
+from rasa_core_api.tracker_store.turns import FeedEntry, may_go_on
 
 log = Logger()
 T = TypeVar("T")
@@ -201,7 +201,7 @@ class Outbox:
         if not entries:
             return 0
         messages: list[Message] = list(chain.from_iterable([messages_of(entry) for entry in entries]))
-        self._full = len(entries) == ENTRIES or sum([len(message.body) for message in messages]) >= FEED_SIZE // 2
+        self._full = may_go_on(len(entries), ENTRIES, [len(message.body) for message in messages])
         if self._full and after is not None:
             await self._tell_gap(after)
         await self._slices.breathe()

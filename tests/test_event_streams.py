@@ -208,7 +208,7 @@ def test_coming_back_too_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
 def test_falling_behind_with_large_events(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that is too slow is told of the gap where the store cuts the next page for its size, too."""
     monkeypatch.setattr(memory_order, "KEPT", 150)
-    monkeypatch.setattr("rasa_core_api.event_streams.FEED_SIZE", 4_000)
+    monkeypatch.setattr("rasa_core_api.tracker_store.turns.FEED_SIZE", 4_000)
     feed = bench.store.feed
     monkeypatch.setattr(bench.store, "feed", lambda after, limit: feed(after, min(limit, 50)))
     stream = bench.do(bench.streams.all())

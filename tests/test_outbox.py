@@ -121,7 +121,7 @@ def test_large_appends_follow_one_another(bench: Bench, monkeypatch: pytest.Monk
         return (await feed(after, limit))[:1]
 
     monkeypatch.setattr(bench.store, "feed", cut)
-    monkeypatch.setattr("rasa_core_api.outbox.FEED_SIZE", 100)
+    monkeypatch.setattr("rasa_core_api.tracker_store.turns.FEED_SIZE", 100)
     broker = FakeBroker()
     outbox = bench.outbox(broker)
     for number in range(5):
@@ -422,7 +422,7 @@ def test_large_events_behind_what_is_remembered(bench: Bench, monkeypatch: pytes
     """What the store forgot is told, too, where it hands out fewer appends at once since they are large."""
     monkeypatch.setattr(memory_order, "KEPT", 250)
     monkeypatch.setattr(memory_order, "MOST", 400)
-    monkeypatch.setattr("rasa_core_api.outbox.FEED_SIZE", 4_000)
+    monkeypatch.setattr("rasa_core_api.tracker_store.turns.FEED_SIZE", 4_000)
     kill(bench.outbox(FakeBroker()))
     for _ in range(502):
         bench.append()

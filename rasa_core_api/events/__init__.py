@@ -46,11 +46,11 @@ class Event(Struct, frozen=True, kw_only=True, eq=False, tag_field="event"):
         text = self._text
         if text is None:
             text = encode(self.as_dict())
-            force_setattr(self, "_text", text)
+            self.written_as(text)
         return text
 
     def written_as(self, text: str) -> None:
-        """Keep the text that this event was read from, so that it is not encoded again."""
+        """Keep this text of the event, so that it is not encoded again."""
         force_setattr(self, "_text", text)
 
     def changed(self: EventT, **members: Any) -> EventT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
@@ -94,6 +94,14 @@ NO_NOTE = TurnNote()
 
 #: Characters of JSON after which a feed is cut: whoever asks for many large appends gets fewer at once.
 FEED_SIZE = 8 << 20
+
+
+def may_go_on(count: int, limit: int, sizes: Iterable[int]) -> bool:
+    """Whether a page of so many entries, asked for with this limit, may not be the last one.
+
+    `sizes` are the lengths of what was made of its events, which may be a little shorter than what the store counted.
+    """
+    return count >= limit or sum(sizes) >= FEED_SIZE // 2
 
 
 @frozen

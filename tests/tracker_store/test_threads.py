@@ -53,9 +53,11 @@ class Adder:
             job.result = 1
 
 
-def started(worker: Adder) -> tuple[FakeReactor, JobThread[Job[int]]]:
+def started(
+    worker: Adder, interrupt: Callable[[], None] | None = None
+) -> tuple[FakeReactor, JobThread[Job[int]]]:
     reactor = FakeReactor()
-    thread: JobThread[Job[int]] = JobThread(reactor, "test", worker, time_limit=30)
+    thread: JobThread[Job[int]] = JobThread(reactor, "test", worker, time_limit=30, interrupt=interrupt)
     thread.start()
     reactor.run_one()
     return reactor, thread
@@ -158,10 +160,7 @@ def test_broken_worker(logged: LoggedFailures) -> None:
 def test_a_database_that_says_nothing() -> None:
     """What blocks the thread is interrupted after the time limit, so that what comes next has a chance."""
     worker = Adder()
-    reactor = FakeReactor()
-    thread: JobThread[Job[int]] = JobThread(reactor, "test", worker, time_limit=30, interrupt=worker.go.set)
-    thread.start()
-    reactor.run_one()
+    reactor, thread = started(worker, worker.go.set)
     failures: list[Any] = []
     thread.submit(Job()).addErrback(failures.append)
     reactor.advance(0)
@@ -242,10 +241,7 @@ def test_time_before_a_group_is_not_its_own(elapsed: float) -> None:
 def test_a_group_that_hangs_a_moment_after_its_jobs_came() -> None:
     """It has its whole time, and is interrupted then, though nobody waits for it any more."""
     worker = Adder()
-    reactor = FakeReactor()
-    thread: JobThread[Job[int]] = JobThread(reactor, "test", worker, time_limit=30, interrupt=worker.go.set)
-    thread.start()
-    reactor.run_one()
+    reactor, thread = started(worker, worker.go.set)
     failures: list[Any] = []
     thread.submit(Job()).addErrback(failures.append)
     reactor.advance(0.125)  # of a busy reactor
